@@ -1,0 +1,211 @@
+"""Everything that PayNow says no with: one small tree, each error with its HTTP status, stable code and whether a retry helps.
+
+    PayNowError
+    ├── Refusal                     what a caller is told, as an RFC 9457 problem
+    │   ├── InvalidRequest      400 invalid_request         a field is wrong, or the body is not JSON
+    │   ├── NotAuthenticated    401 not_authenticated       no valid key
+    │   ├── MissingScope        403 missing_scope           a key without the scope
+    │   ├── NotFound            404 not_found
+    │   ├── MethodNotAllowed    405 method_not_allowed
+    │   ├── InFlight            409 in_flight               the same key is still being decided
+    │   ├── ReservationEnded    409 reservation_ended       the reservation has ended the other way
+    │   ├── NotReserved         409 not_reserved            the payment holds no money
+    │   ├── BodyTooLarge        413 body_too_large
+    │   ├── NotJson             415 unsupported_media_type
+    │   ├── IdempotencyMismatch 422 idempotency_mismatch    the same key with another body
+    │   ├── RateLimited         429 rate_limited
+    │   ├── InternalFault       500 internal                a fault of ours
+    │   ├── StoreUnavailable    503 store_unavailable       no statement was carried out
+    │   ├── OutcomeUnknown      503 outcome_unknown         a statement may or may not have been carried out
+    │   ├── LimiterUnavailable  503 limiter_unavailable     the rate limiter's store is down, and the setting says deny
+    │   └── Overloaded          503 overloaded              a bounded queue is full
+    └── ConfigurationRefused        what stops the boot: all faults at once
+
+The docstring of each refusal is the text of the page that its `type` leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PayNowError(Exception):
+    """The root; never raised itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """One thing that is wrong with one field of a request; `message` says what was expected and how to mend it."""
+
+    field: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A limit (`name` is `customer` or `api_key`) and what is left of it; `reset_s` is when it is whole again."""
+
+    name: str
+    per_second: float
+    burst: int
+    remaining: int
+    reset_s: float
+
+
+class Refusal(PayNowError):
+    """A request ends without the answer it asked for. `detail` is safe to show: it never repeats what the caller sent."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, detail: str = "", *, errors: Sequence[FieldFault] = (), retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(Refusal):
+    """The body is not JSON, or one of its fields is wrong. `errors` names each field and says what was expected.
+    Nothing was stored. Mend the fields and send the request again; the same idempotency key may be used."""
+
+    status, code, title = 400, "invalid_request", "The request is not valid"
+
+
+class NotAuthenticated(Refusal):
+    """No API key was sent, or it is unknown, expired, revoked or mistyped.
+    Send it as `X-API-Key: pn_…` or `Authorization: Bearer pn_…`. `paynow keys create` makes one."""
+
+    status, code, title = 401, "not_authenticated", "A valid API key is needed"
+
+
+class MissingScope(Refusal):
+    """The API key is valid but lacks the scope that this route asks for.
+    The detail names the scope; `paynow keys create --scopes …` makes a key that has it."""
+
+    status, code, title = 403, "missing_scope", "The API key lacks the scope"
+
+
+class NotFound(Refusal):
+    """There is no such route, payment, account or case."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(Refusal):
+    """The route exists but not with this method. The header `Allow` lists those it has."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class InFlight(Refusal):
+    """Another request with the same idempotency key is still being decided and did not finish while this one waited.
+    Ask again with the same key after `Retry-After`: you will get the one decision."""
+
+    status, code, title, retryable = 409, "in_flight", "The same key is still being decided", True
+
+
+class ReservationEnded(Refusal):
+    """The reservation has already ended the other way: captured money cannot be released, released or expired money cannot be captured."""
+
+    status, code, title = 409, "reservation_ended", "The reservation has already ended"
+
+
+class NotReserved(Refusal):
+    """Only an allowed payment holds a reservation; this one was not allowed, so there is nothing to capture or release."""
+
+    status, code, title = 409, "not_reserved", "The payment holds no reservation"
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than `server.request_max_bytes`."""
+
+    status, code, title = 413, "body_too_large", "The body is too large"
+
+
+class NotJson(Refusal):
+    """The body must be sent as `Content-Type: application/json`, in UTF-8."""
+
+    status, code, title = 415, "unsupported_media_type", "The body must be application/json"
+
+
+class IdempotencyMismatch(Refusal):
+    """The idempotency key was used before with another customer's field values: another amount, currency or payee.
+    A key stands for one payment. Use a new key for a new payment; nothing of the first one is told."""
+
+    status, code, title = 422, "idempotency_mismatch", "The idempotency key was used with another body"
+
+
+class RateLimited(Refusal):
+    """Too many new payments of this customer, or too many requests with this API key.
+    `Retry-After` says how many seconds to wait. A key that is known already is never refused by the customer's limit."""
+
+    status, code, title, retryable = 429, "rate_limited", "Too many requests", True
+
+    def __init__(self, detail: str = "", *, retry_after_s: float = 1.0, told: LimitState | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.told = told
+
+
+class InternalFault(Refusal):
+    """A fault of PayNow itself. The log holds the details under the same request id.
+    Asking again with the same idempotency key is safe."""
+
+    status, code, title, retryable = 500, "internal", "An internal fault", True
+
+
+class StoreUnavailable(Refusal):
+    """PostgreSQL cannot be reached or is restarting. Ask again with the same key after `Retry-After`."""
+
+    status, code, title, retryable = 503, "store_unavailable", "The service cannot decide right now", True
+
+
+class OutcomeUnknown(Refusal):
+    """The connection was lost while the decision was being stored. The payment may still be decided:
+    ask again with the same key, and you will get the one decision."""
+
+    status, code, title, retryable = 503, "outcome_unknown", "The payment may still be decided", True
+
+
+class LimiterUnavailable(Refusal):
+    """The rate limiter's store is down and `rate_limit.on_store_failure` is `deny`. Ask again after `Retry-After`."""
+
+    status, code, title, retryable = 503, "limiter_unavailable", "The rate limit cannot be checked right now", True
+
+
+class Overloaded(Refusal):
+    """More requests wait than PayNow is willing to queue. Nothing was stored. Ask again with the same key after `Retry-After`."""
+
+    status, code, title, retryable = 503, "overloaded", "Too busy right now", True
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationFault:
+    """One fault of the configuration: `origin` is a file with its line, or an environment variable."""
+
+    origin: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.key}: {self.message}" if self.key else f"{self.origin}: {self.message}"
+
+
+class ConfigurationRefused(PayNowError):
+    """The boot stops here. `faults` holds all that is wrong, not the first thing only."""
+
+    def __init__(self, faults: Sequence[ConfigurationFault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+def refusals() -> list[type[Refusal]]:
+    """Every refusal there is, in the order of its status: the closed list of error codes."""
+    return sorted(Refusal.__subclasses__(), key=lambda refusal: (refusal.status, refusal.code))
