@@ -1,0 +1,33 @@
+"""The configuration: defaults, a file, the environment; every value knows where it comes from."""
+
+from paynow.settings.model import (
+    AgentSettings,
+    DatabaseSettings,
+    EventSettings,
+    IdempotencySettings,
+    LoggingSettings,
+    PluginSettings,
+    PolicySettings,
+    RateLimitSettings,
+    ReservationSettings,
+    Secrets,
+    ServerSettings,
+    Settings,
+    ToolSettings,
+)
+
+__all__ = [
+    "AgentSettings",
+    "DatabaseSettings",
+    "EventSettings",
+    "IdempotencySettings",
+    "LoggingSettings",
+    "PluginSettings",
+    "PolicySettings",
+    "RateLimitSettings",
+    "ReservationSettings",
+    "Secrets",
+    "ServerSettings",
+    "Settings",
+    "ToolSettings",
+]

@@ -1,0 +1,208 @@
+"""The kinds of values a key can hold: each says in words what it expects, and reads the text of an environment variable.
+
+No message repeats the value that was refused: it may be a secret that stands in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from marshmallow import Schema, ValidationError, fields
+
+from paynow.settings.notation import duration_s, rate_per_s
+
+NAMES_MAX = 100
+
+
+def toml_value(text: str) -> Any:
+    """`text` read as one TOML value (`5`, `true`, `["a"]`); as it stands if it is none."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+class Key(fields.Field):
+    """One key of the configuration. `expected` says what may stand there; the documentation and every fault use the same words."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__()
+        self.expected = expected
+
+    def refused(self) -> ValidationError:
+        return ValidationError(f"expected {self.expected}")
+
+    def from_text(self, text: str) -> Any:
+        """The raw value that a variable's text stands for."""
+        return toml_value(text)
+
+
+class Whole(Key):
+    def __init__(self, minimum: int, maximum: int) -> None:
+        super().__init__(f"a whole number from {minimum} to {maximum}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
+            return value
+        raise self.refused()
+
+
+class Number(Key):
+    def __init__(self, minimum: float, maximum: float) -> None:
+        super().__init__(f"a number from {minimum} to {maximum}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
+            return float(value)
+        raise self.refused()
+
+
+class Text(Key):
+    """Text of a pattern; a variable's text is the value as it stands."""
+
+    def __init__(self, expected: str, pattern: str = ".+") -> None:
+        super().__init__(expected)
+        self.pattern = re.compile(pattern)
+
+    def from_text(self, text: str) -> str:
+        return text
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Any:
+        if isinstance(value, str) and self.pattern.fullmatch(value):
+            return value
+        raise self.refused()
+
+
+class Word(Text):
+    def __init__(self, *choices: str) -> None:
+        super().__init__(f"one of {', '.join(choices)}", "|".join(map(re.escape, choices)))
+
+
+class Duration(Text):
+    """A time with its unit, in seconds inside."""
+
+    def __init__(self, minimum: str, maximum: str) -> None:
+        super().__init__(f"a time with its unit (s, m, h, d), from {minimum} to {maximum}")
+        self.minimum_s, self.maximum_s = duration_s(minimum), duration_s(maximum)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> float:
+        try:
+            seconds = duration_s(value) if isinstance(value, str) else -1
+        except ValueError:
+            raise self.refused() from None
+        if not self.minimum_s <= seconds <= self.maximum_s:
+            raise self.refused()
+        return seconds
+
+
+class Rate(Text):
+    """A rate with its unit, per second inside; `None` for `off`."""
+
+    def __init__(self) -> None:
+        super().__init__('a rate like 5/s, 100/m, 1000/h or 5000/d, greater than zero, or "off"')
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> float | None:
+        if value == "off":
+            return None
+        try:
+            return rate_per_s(value if isinstance(value, str) else "")
+        except ValueError:
+            raise self.refused() from None
+
+
+class FilePath(Text):
+    """A file or a folder. A relative path is anchored where it was written, once it is known where that is."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(expected, r"[^\x00]+")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Path:
+        return Path(super()._deserialize(value, attr, data, **kwargs))
+
+
+class Names(Key):
+    """A list of names, each once. A variable may also write them as `a,b`."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+
+    def __init__(self, expected: str = "a list of names, each once") -> None:
+        super().__init__(expected)
+
+    def from_text(self, text: str) -> Any:
+        return toml_value(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",")]
+
+    def fits(self, name: Any) -> bool:
+        return isinstance(name, str) and self.pattern.fullmatch(name) is not None
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > NAMES_MAX or not all(map(self.fits, value)):
+            raise self.refused()
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValidationError(f"expected {self.expected}; named twice: {', '.join(twice)}")
+        return tuple(value)
+
+
+class ToolNames(Names):
+    """Names that a policy rule can write: `toolName.field`."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class Folders(Names):
+    """A list of folders, each once."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[^\x00]+")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> tuple[Path, ...]:
+        return tuple(map(Path, super()._deserialize(value, attr, data, **kwargs)))
+
+
+class NothingYet(Key):
+    """A list that has to be empty, for what `reason` says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"an empty list: {reason}")
+        self.reason = reason
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> tuple[()]:
+        if value != []:
+            raise ValidationError(self.reason)
+        return ()
+
+
+class Tables(fields.Field):
+    """Tables by name, `[agent.tools.NAME]`; each is of `schema`, or free if that is `None`."""
+
+    def __init__(self, schema: Schema | None) -> None:
+        super().__init__()
+        self.schema = schema
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("expected a table")
+        done: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
+        for name, table in value.items():
+            try:
+                done[name] = self._table(table)
+            except ValidationError as error:
+                errors[name] = error.messages
+                done[name] = error.valid_data or {}
+        if errors:
+            raise ValidationError(errors, valid_data=done)
+        return done
+
+    def _table(self, table: Any) -> Any:
+        if self.schema is not None:
+            return self.schema.load(table, partial=True)
+        if not isinstance(table, dict):
+            raise ValidationError("expected a table")
+        return table

@@ -1,0 +1,133 @@
+"""What can be configured, as values that travel: frozen, typed, units last in the names.
+
+Limits stand in `schema.py`, meanings beside the defaults in `config/default.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paynow.plugin_api import Limit
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    host: str
+    port: int
+    request_max_bytes: int
+    shutdown_grace_s: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    connections_max: int
+    connect_timeout_ms: int
+    acquire_timeout_ms: int
+    statement_timeout_ms: int
+    embedded_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSettings:
+    dirs: tuple[Path, ...]
+    enabled: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSettings:
+    """`on_failure` is the floor of the verdict when the tool gives no answer: `block`, `review` or `ignore`."""
+
+    attempts: int
+    timeout_ms: int
+    backoff_ms: int
+    on_failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    plan: tuple[str, ...]
+    on_review: tuple[str, ...]
+    deadline_ms: int
+    loop_hold_max_ms: int
+    breaker_failures_share: float
+    breaker_calls_min: int
+    breaker_window_s: float
+    breaker_open_s: float
+    tools: Mapping[str, ToolSettings]
+    """Every tool of the plan has an entry; what the file leaves out has its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencySettings:
+    lease_s: float
+    wait_ms: int
+    retention_h: float
+    """0: as long as the payment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationSettings:
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitSettings:
+    backend: str
+    customer: Limit | None
+    """None: customers are not limited (`customer = "off"`)."""
+    on_store_failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    file: Path
+    shadow: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    sinks: tuple[str, ...]
+    memory_last: int
+    poll_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    level: str
+    format: str
+    plugin_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """From the environment or `.env` only. None of them is ever shown: `repr` leaves them out."""
+
+    api_key: str | None = field(default=None, repr=False)
+    database_url: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+    amqp_url: str | None = field(default=None, repr=False)
+    kafka_bootstrap_servers: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    log_hash_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration of one process."""
+
+    server: ServerSettings
+    database: DatabaseSettings
+    plugins: PluginSettings
+    agent: AgentSettings
+    idempotency: IdempotencySettings
+    reservations: ReservationSettings
+    rate_limit: RateLimitSettings
+    policy: PolicySettings
+    events: EventSettings
+    logging: LoggingSettings
+    secrets: Secrets

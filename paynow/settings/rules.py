@@ -1,0 +1,82 @@
+"""What has to hold across keys. Each rule judges only keys that are valid on their own, and yields its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from paynow.errors import ConfigurationFault
+from paynow.settings.entries import Entries
+from paynow.settings.notation import did_you_mean
+
+Faults = Iterator[ConfigurationFault]
+
+
+def broken_rules(entries: Entries) -> Faults:
+    """Every fault that two or more keys, or a key and the disk, have together."""
+    for rule in RULES:
+        yield from rule(entries)
+
+
+def lease_outlives_the_settle(entries: Entries) -> Faults:
+    """A claim must not be taken over while its owner may still settle: the fence would hold, but the work would be lost."""
+    lease_s, deadline_ms, settle_ms = (entries.get(key) for key in ("idempotency.lease_s", "agent.deadline_ms", "database.statement_timeout_ms"))
+    if None in (lease_s, deadline_ms, settle_ms) or lease_s * 1000 > deadline_ms + settle_ms:
+        return
+    message = (
+        f"idempotency.lease_s ({lease_s:g} s) must be longer than agent.deadline_ms ({deadline_ms} ms) and "
+        f"database.statement_timeout_ms ({settle_ms} ms, the settle's time limit) together: more than {(deadline_ms + settle_ms) / 1000:g} s"
+    )
+    yield entries.fault(message, ("idempotency", "lease_s"), ("agent", "deadline_ms"), ("database", "statement_timeout_ms"))
+
+
+def attempts_fit_the_deadline(entries: Entries) -> Faults:
+    deadline_ms = entries.get("agent.deadline_ms")
+    for tool, keys in entries.under("agent", "tools").items():
+        timeout = keys.get("timeout_ms")
+        if timeout and deadline_ms and timeout.value > deadline_ms:
+            message = f"agent.tools.{tool}.timeout_ms ({timeout.value} ms) must not be longer than agent.deadline_ms ({deadline_ms} ms)"
+            yield entries.fault(message, ("agent", "tools", tool, "timeout_ms"), ("agent", "deadline_ms"))
+
+
+def plans_are_disjoint(entries: Entries) -> Faults:
+    both = set(entries.get("agent.plan") or ()) & set(entries.get("agent.on_review") or ())
+    if both:
+        message = f"a tool is either in agent.plan or in agent.on_review; in both: {', '.join(sorted(both))}"
+        yield entries.fault(message, ("agent", "on_review"), ("agent", "plan"))
+
+
+def tools_are_planned(entries: Entries) -> Faults:
+    plan, on_review = entries.get("agent.plan"), entries.get("agent.on_review")
+    if plan is None or on_review is None:
+        return
+    for tool, keys in entries.under("agent", "tools").items():
+        if tool not in (*plan, *on_review):
+            first = next(iter(keys.values()))
+            yield ConfigurationFault(first.origin, f"agent.tools.{tool}", f"the tool is in no plan; {did_you_mean(tool, (*plan, *on_review))}")
+
+
+def limits_hold_over_workers(entries: Entries) -> Faults:
+    workers = entries.get("server.workers")
+    if entries.get("rate_limit.backend") == "memory" and workers is not None and workers > 1:
+        message = f'rate_limit.backend = "memory" with server.workers = {workers}: memory holds for one process only'
+        yield entries.fault(message, ("rate_limit", "backend"), ("server", "workers"))
+
+
+def named_paths_exist(entries: Entries) -> Faults:
+    """What a user names has to be there. Of what ships, `plugins` beside the caller may be missing, and the policy is the installation's affair."""
+    dirs, file = entries.by_path.get(("plugins", "dirs")), entries.by_path.get(("policy", "file"))
+    for folder in dirs.value if dirs and dirs.rank > 0 else ():
+        if not folder.is_dir():
+            yield ConfigurationFault(dirs.origin, "plugins.dirs", f"there is no folder {folder}")
+    if file and file.rank > 0 and not file.value.is_file():
+        yield ConfigurationFault(file.origin, "policy.file", f"there is no file {file.value}")
+
+
+RULES = (
+    lease_outlives_the_settle,
+    attempts_fit_the_deadline,
+    plans_are_disjoint,
+    tools_are_planned,
+    limits_hold_over_workers,
+    named_paths_exist,
+)

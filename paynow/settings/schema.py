@@ -1,0 +1,144 @@
+"""Every key there is, with the values that it may hold. What a key means stands beside it in `config/default.toml` and in the documentation.
+
+A schema is loaded once for each source, so that every fault can name its line or variable; what holds across keys is in `rules.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
+
+from paynow.settings.fields import Duration, FilePath, Folders, Key, Names, NothingYet, Number, Rate, Tables, Text, ToolNames, Whole, Word
+from paynow.settings.notation import did_you_mean
+
+TOOL_DEFAULTS: dict[str, Any] = {"attempts": 3, "timeout_ms": 400, "backoff_ms": 20, "on_failure": "review"}
+"""What a tool of the plan has that its table leaves out, or that has no table: strict enough to be safe, and never `ignore`."""
+
+
+class Section(Schema):
+    """A table of the configuration. What it does not know it refuses, with the nearest name that it does."""
+
+    noun: ClassVar[str] = "key"
+    error_messages = {"type": "expected a table"}
+
+    class Meta:
+        unknown = EXCLUDE  # refused below, in our own words
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def refuse_unknown(self, _data: Any, original: Any, **_: Any) -> None:
+        if not isinstance(original, dict):
+            return
+        unknown = {name: [f"unknown {self.noun}; {did_you_mean(name, self.fields)}"] for name in original if name not in self.fields}
+        if unknown:
+            raise ValidationError(unknown)
+
+
+class ServerSection(Section):
+    host = Text("a host name or an IP address", r"[A-Za-z0-9_.:%-]{1,255}")
+    port = Whole(0, 65_535)
+    request_max_bytes = Whole(1024, 1_048_576)
+    shutdown_grace_s = Number(0, 600)
+    workers = Whole(1, 256)
+
+
+class DatabaseSection(Section):
+    connections_max = Whole(1, 1000)
+    connect_timeout_ms = Whole(50, 60_000)
+    acquire_timeout_ms = Whole(10, 60_000)
+    statement_timeout_ms = Whole(50, 60_000)
+    embedded_dir = FilePath("a path of a folder, which is made if it is missing")
+
+
+class PluginsSection(Section):
+    dirs = Folders("a list of folders that exist, each once")
+    enabled = Names()
+    settings = Tables(None)
+
+
+class ToolSection(Section):
+    attempts = Whole(1, 10)
+    timeout_ms = Whole(1, 60_000)
+    backoff_ms = Whole(0, 10_000)
+    on_failure = Word("block", "review", "ignore")
+
+
+class AgentSection(Section):
+    plan = ToolNames()
+    on_review = ToolNames()
+    deadline_ms = Whole(50, 60_000)
+    loop_hold_max_ms = Whole(10, 60_000)
+    breaker_failures_share = Number(0.01, 1)
+    breaker_calls_min = Whole(1, 10_000)
+    breaker_window_s = Number(1, 3600)
+    breaker_open_s = Number(0.1, 3600)
+    tools = Tables(ToolSection())
+
+
+class IdempotencySection(Section):
+    lease_s = Number(1, 600)
+    wait_ms = Whole(0, 60_000)
+    retention_h = Number(0, 876_000)
+
+
+class ReservationsSection(Section):
+    ttl = Duration("1s", "3650d")
+
+
+class RateLimitSection(Section):
+    backend = Text("a name", Names.pattern.pattern)
+    customer = Rate()
+    burst = Whole(1, 1_000_000)
+    on_store_failure = Word("deny", "local")
+
+
+class PolicySection(Section):
+    file = FilePath("a path of a file that exists")
+    shadow = NothingYet("shadow policies are not available yet")
+
+
+class EventsSection(Section):
+    sinks = Names()
+    memory_last = Whole(1, 100_000)
+    poll_ms = Whole(10, 60_000)
+
+
+class LoggingSection(Section):
+    level = Word("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    format = Word("json", "console")
+    plugin_fields = Names()
+
+
+class SettingsSchema(Section):
+    noun: ClassVar[str] = "section"
+
+    server = fields.Nested(ServerSection)
+    database = fields.Nested(DatabaseSection)
+    plugins = fields.Nested(PluginsSection)
+    agent = fields.Nested(AgentSection)
+    idempotency = fields.Nested(IdempotencySection)
+    reservations = fields.Nested(ReservationsSection)
+    rate_limit = fields.Nested(RateLimitSection)
+    policy = fields.Nested(PolicySection)
+    events = fields.Nested(EventsSection)
+    logging = fields.Nested(LoggingSection)
+
+
+SCHEMA = SettingsSchema()
+
+
+def keys() -> Iterator[tuple[tuple[str, ...], Key]]:
+    """Every key with its path, in the order of the sections; a name that is free is `*`: `agent.tools.*.attempts`."""
+    for section, nested in SCHEMA.fields.items():
+        for name, found in nested.schema.fields.items():  # type: ignore[attr-defined]
+            if isinstance(found, Key):
+                yield (section, name), found
+            elif isinstance(found, Tables) and found.schema is not None:
+                yield from (((section, name, "*", key), field) for key, field in found.schema.fields.items() if isinstance(field, Key))
+
+
+def key_at(path: tuple[str, ...]) -> Key | None:
+    """The key at a path; `None` if there is none, or if a plugin alone knows it."""
+    generic = (*path[:2], "*", *path[3:]) if path[:2] == ("agent", "tools") else path
+    return dict(keys()).get(generic)
