@@ -1,0 +1,250 @@
+"""What the service counts and times, for Prometheus and for `GET /api/metrics`. One registry per app; nothing is global.
+
+No label holds anything that a caller sent: each has a closed set or a shape, a replacement for what does not fit, and a limit on its series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from paynow.observability import shapes
+from paynow.observability.readings import BUCKETS_S, bucket_counts, quantile_ms, totals
+from paynow.observability.shapes import WITHHELD, Check
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes that machines ask for on their own; `totalRequests` and the overall p95 leave them out."""
+
+SERIES_MAX = 256
+"""Of one metric. Series beyond it are counted under the replacements of their labels."""
+
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
+
+LABELS: Mapping[str, tuple[Check, str]] = {
+    "route": (shapes.route, "unmatched"),
+    "method": (shapes.method, "other"),
+    "status": (shapes.like("[1-5][0-9]{2}"), "other"),
+    "decision": (shapes.decision, "other"),
+    "tool": (shapes.word, "other"),
+    "tool_status": (shapes.tool_status, "other"),
+    "on_failure": (shapes.one_of("block", "review", "ignore"), "other"),
+    "kind": (shapes.one_of("customer", "api_key"), "other"),
+    "action": (shapes.one_of("deny", "local"), "other"),
+    "step": (shapes.word, "other"),
+    "outcome": (shapes.one_of("ok", "error", "timeout"), "other"),
+    "sink": (shapes.word, "other"),
+}
+"""Every label there is: the check of its values, and what stands for a value that does not pass."""
+
+
+class _Series(dict[tuple[str, ...], Any]):
+    """The children of one metric by their labels' values, each looked up in prometheus_client once."""
+
+    def __init__(self, metric: Any, labels: tuple[str, ...]) -> None:
+        self.metric = metric
+        self._labels = labels
+
+    def __missing__(self, values: tuple[str, ...]) -> Any:
+        safe = tuple(self._safe(label, value) for label, value in zip(self._labels, values, strict=True))
+        if safe in self:
+            return self[safe]
+        if len(self) >= SERIES_MAX:
+            return self.metric.labels(*(LABELS[label][1] for label in self._labels))
+        self[safe] = self.metric.labels(*safe)
+        return self[safe]
+
+    @staticmethod
+    def _safe(label: str, value: str) -> str:
+        check, replacement = LABELS[label]
+        safe = check(value)
+        return replacement if safe is WITHHELD else str(safe)
+
+
+class Metrics:
+    """All metrics of one process. Times are handed over in seconds. Each is described in docs/observability.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._of_requests()
+        self._of_decisions()
+        self._of_tools()
+        self._of_the_store()
+        self._of_events()
+
+    def _of_requests(self) -> None:
+        self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
+        self._request_s = self._histogram("paynow_request_duration_seconds", "Time from a request's head to its answer", "route", "method")
+        self._limited = self._counter("paynow_rate_limited", "Requests refused by a rate limit", "kind")
+        self._limiter_failures = self._counter("paynow_limiter_failures", "Times that the rate limiter's store failed", "action")
+
+    def _of_decisions(self) -> None:
+        self._decisions = self._counter("paynow_decisions", "Payments decided by this process, replays not counted", "decision")
+        self._degraded = self._counter("paynow_decisions_degraded", "Decisions that a tool's failure had a part in", "decision")
+        self._decision_s = self._histogram("paynow_decision_duration_seconds", "Time from the claim to the settled decision", "decision")
+        self._replays = Counter("paynow_replays", "Answers given again for a known key", registry=self.registry)
+        for decision in ("allow", "review", "block"):
+            _ = self._decisions[decision,], self._degraded[decision,], self._decision_s[decision,]
+
+    def _of_tools(self) -> None:
+        self._attempts = self._counter("paynow_tool_attempts", "Attempts at tools", "tool", "tool_status")
+        self._attempt_s = self._histogram("paynow_tool_attempt_duration_seconds", "Time of one attempt, skipped ones left out", "tool")
+        self._fallbacks = self._counter("paynow_tool_fallbacks", "Tools that gave no answer, by the fallback used", "tool", "on_failure")
+        self._breakers = _Series(
+            Gauge("paynow_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open", ["tool"], registry=self.registry), ("tool",)
+        )
+
+    def _of_the_store(self) -> None:
+        self._statements = self._counter("paynow_store_statements", "Calls of PostgreSQL", "step", "outcome")
+        self._statement_s = self._histogram("paynow_store_statement_duration_seconds", "Time of one call of PostgreSQL", "step")
+        self._unavailable = Counter("paynow_store_unavailable", "Requests that PostgreSQL could not serve", registry=self.registry)
+        self._pool_open = self._gauge("paynow_pool_open_connections", "Connections to PostgreSQL that are open")
+        self._pool_busy = self._gauge("paynow_pool_busy_connections", "Connections to PostgreSQL in use")
+        self._pool_waiting = self._gauge("paynow_pool_waiting_calls", "Calls that wait for a connection")
+        self._completed = Counter("paynow_completed_claims", "Abandoned claims finished by the completer", registry=self.registry)
+        self._expired = Counter("paynow_expired_reservations", "Reservations that nobody ended in time", registry=self.registry)
+
+    def _of_events(self) -> None:
+        self._delivered = self._counter("paynow_events_delivered", "Events that a sink took", "sink")
+        self._delivery_failures = self._counter("paynow_event_delivery_failures", "Deliveries that a sink did not take", "sink")
+        self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that wait for delivery")
+        self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery")
+
+    def _counter(self, name: str, text: str, *labels: str) -> _Series:
+        return _Series(Counter(name, text, _named(labels), registry=self.registry), labels)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> _Series:
+        return _Series(Histogram(name, text, _named(labels), registry=self.registry, buckets=BUCKETS_S), labels)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    # ------------------------------------------------------------ what happened
+
+    def request_finished(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered. `route` is the router's template; anything else counts as `unmatched`, an unknown method as `other`."""
+        self._requests[route, method, str(status)].inc()
+        self._request_s[route, method].observe(seconds)
+
+    def rate_limited(self, kind: str) -> None:
+        """A request was refused by the limit of a `customer` or an `api_key`."""
+        self._limited[kind,].inc()
+
+    def limiter_failed(self, action: str) -> None:
+        """The limiter's store failed, and the setting said `deny` or `local`."""
+        self._limiter_failures[action,].inc()
+
+    def payment_decided(self, decision: str, degraded: bool, seconds: float) -> None:
+        """A decision was stored by this process."""
+        self._decisions[decision,].inc()
+        self._decision_s[decision,].observe(seconds)
+        if degraded:
+            self._degraded[decision,].inc()
+
+    def payment_replayed(self) -> None:
+        """A known key got its first answer again."""
+        self._replays.inc()
+
+    def tool_attempt(self, tool: str, status: str, seconds: float) -> None:
+        """One attempt at a tool ended: `ok`, `error`, `timeout`, `invalid` or `skipped`."""
+        self._attempts[tool, status].inc()
+        if status != "skipped":
+            self._attempt_s[tool,].observe(seconds)
+
+    def tool_fell_back(self, tool: str, on_failure: str) -> None:
+        """A tool gave no answer, and its fallback (`block`, `review`, `ignore`) was used."""
+        self._fallbacks[tool, on_failure].inc()
+
+    def breaker_state(self, tool: str, state: str) -> None:
+        """A tool's breaker is now `closed`, `half_open` or `open`."""
+        self._breakers[tool,].set(BREAKER_STATES[state])
+
+    def store_statement(self, step: str, seconds: float, outcome: str) -> None:
+        """One call of PostgreSQL ended: `ok`, `error` or `timeout`."""
+        self._statements[step, outcome].inc()
+        self._statement_s[step,].observe(seconds)
+
+    def store_unavailable(self) -> None:
+        """PostgreSQL could not serve a request."""
+        self._unavailable.inc()
+
+    def pool(self, open: int, busy: int, waiting: int) -> None:  # noqa: A002 - the field's own word
+        """The pool's connections, and the calls that wait for one."""
+        self._pool_open.set(open)
+        self._pool_busy.set(busy)
+        self._pool_waiting.set(waiting)
+
+    def completed_claims(self, count: int) -> None:
+        """The completer finished so many abandoned claims."""
+        self._completed.inc(count)
+
+    def expired_reservations(self, count: int) -> None:
+        """So many reservations ran out."""
+        self._expired.inc(count)
+
+    def events_delivered(self, sink: str, count: int) -> None:
+        """A sink took so many events."""
+        self._delivered[sink,].inc(count)
+
+    def delivery_failed(self, sink: str) -> None:
+        """A sink did not take a delivery."""
+        self._delivery_failures[sink,].inc()
+
+    def outbox(self, rows: int, oldest_s: float) -> None:
+        """How many events wait for delivery, and how old the oldest is."""
+        self._outbox_rows.set(rows)
+        self._outbox_oldest.set(oldest_s)
+
+    # ------------------------------------------------------------ what is shown
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format, to be sent as `CONTENT_TYPE`."""
+        return generate_latest(_WithoutCreated(self.registry))
+
+    def summary(self) -> dict[str, Any]:
+        """What `GET /api/metrics` answers. Latencies are milliseconds, 0 while there is nothing to tell.
+
+        `totalRequests` and the overall `p95Latency` cover every route but the probes. A tool's `calls` are its attempts without the skipped ones.
+        """
+        routes = bucket_counts(self._request_s.metric, lambda labels: f"{labels['method']} {labels['route']}")
+        overall = bucket_counts(self._request_s.metric, lambda labels: None if labels["route"] in PROBES else "all").get("all")
+        return {
+            "totalRequests": int(overall[-1]) if overall else 0,
+            "decisions": totals(self._decisions.metric, lambda labels: labels["decision"]),
+            "p95Latency": quantile_ms(overall, 0.95) if overall else 0.0,
+            "routes": {
+                name: {"count": int(counts[-1]), **{f"p{percent}Latency": quantile_ms(counts, percent / 100) for percent in (50, 95, 99)}}
+                for name, counts in sorted(routes.items())
+            },
+            "tools": self._tools(),
+        }
+
+    def _tools(self) -> dict[str, dict[str, float]]:
+        failures = totals(self._attempts.metric, lambda labels: None if labels["status"] in ("ok", "skipped") else labels["tool"])
+        attempts = bucket_counts(self._attempt_s.metric, lambda labels: labels["tool"])
+        return {
+            tool: {"calls": int(counts[-1]), "failures": failures.get(tool, 0), "p95Latency": quantile_ms(counts, 0.95)}
+            for tool, counts in sorted(attempts.items())
+        }
+
+
+def _named(labels: tuple[str, ...]) -> list[str]:
+    """The labels as Prometheus shows them: a tool's status is `status` there."""
+    return ["status" if label == "tool_status" else label for label in labels]
+
+
+class _WithoutCreated:
+    """The registry without the `_created` series, which double the text and which nobody reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
