@@ -1,0 +1,163 @@
+"""The orchestrator: calls the plan's tools side by side, tries again what failed, and says which tools gave no answer.
+
+It takes no decision: it hands over outputs, and floors below which the verdict must not fall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+import pluggy
+from loguru import logger
+
+from paynow.agent.observers import Observer
+from paynow.agent.outcome import OK, SKIPPED, Outcome, skipped
+from paynow.agent.plan import Plan, PlannedTool
+from paynow.agent.ports import Ports, Withheld
+from paynow.agent.retry import Deadline, backoff_s
+from paynow.agent.toolbox import Errand, ToolRunner
+from paynow.agent.trace import Trace
+from paynow.agent.watchdog import Watchdog
+from paynow.clock import Clock
+from paynow.plugin_api import Cases, Payment, ToolCall, ToolOutcome, Verdict
+from paynow.settings import AgentSettings
+
+_NO_CASES: Any = Withheld("cases_are_for_write_tools")
+
+
+class Meters(Protocol):
+    """What is counted of tools."""
+
+    def tool_attempt(self, tool: str, status: str, seconds: float) -> None:
+        """One attempt ended, or was skipped."""
+
+    def tool_fell_back(self, tool: str, on_failure: str) -> None:
+        """No attempt of a READ tool gave an answer."""
+
+    def breaker_state(self, tool: str, state: str) -> None:
+        """A tool's breaker is now `closed`, `open` or `half_open`. Called once for each tool at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the READ tools said: the output of each that answered, and the fallback of each that did not, in the plan's order."""
+
+    outputs: dict[str, dict[str, Any]]
+    floors: dict[str, str]
+
+
+class Agent:
+    """Calls the tools of a plan for one payment after another. One per process and event loop; `close` ends it."""
+
+    def __init__(
+        self, plan: Plan, settings: AgentSettings, ports: Ports, hooks: pluggy.HookRelay, metrics: Meters, *, clock: Clock, random: Random
+    ) -> None:
+        self._started = Observer(hooks.paynow_tool_call_started)
+        self._retry_scheduled = Observer(hooks.paynow_tool_retry_scheduled)
+        self._finished = Observer(hooks.paynow_tool_call_finished)
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._watchdog = Watchdog(settings.loop_hold_max_ms / 1000, clock.monotonic)
+        self._settings = settings
+        self._ports = ports
+        self._readers = tuple(self._runner(planned) for planned in plan.gather)
+        self._writers = tuple(self._runner(planned) for planned in plan.on_review)
+
+    async def gather(self, payment: Payment, deadline: Deadline, trace: Trace) -> Gathered:
+        """Calls all READ tools side by side. A tool that gives no answer is no error: its fallback stands in `floors`.
+
+        Raises the `Refusal` that a port to PostgreSQL raised; the other calls are cancelled then.
+        """
+        outcomes = await self._side_by_side(self._readers, Errand(payment, deadline, trace, _NO_CASES, None))
+        outputs: dict[str, dict[str, Any]] = {}
+        floors: dict[str, str] = {}
+        for runner, outcome in zip(self._readers, outcomes, strict=True):
+            if outcome.output is not None:
+                outputs[runner.name] = outcome.output
+            else:
+                floors[runner.name] = on_failure = runner.settings.on_failure
+                trace.fallback(runner.name, on_failure)
+                self._metrics.tool_fell_back(runner.name, on_failure)
+        return Gathered(outputs, floors)
+
+    async def act(self, payment: Payment, verdict: Verdict, cases: Cases, deadline: Deadline, trace: Trace) -> Mapping[str, dict[str, Any]]:
+        """Calls the WRITE tools for a verdict of `review`, side by side. One that fails is recorded in the trace, and nothing else changes.
+
+        Returns the outputs of those that succeeded. Raises a port's `Refusal` as `gather` does.
+        """
+        outcomes = await self._side_by_side(self._writers, Errand(payment, deadline, trace, cases, verdict))
+        return {runner.name: outcome.output for runner, outcome in zip(self._writers, outcomes, strict=True) if outcome.output is not None}
+
+    async def close(self) -> None:
+        """Ends the threads, and what is left of attempts that were given up. No call may be under way."""
+        self._watchdog.stop()
+        for runner in (*self._readers, *self._writers):
+            await runner.close()
+
+    def _runner(self, planned: PlannedTool) -> ToolRunner:
+        tool = planned.tool.name
+
+        def state_changed(state: str) -> None:
+            self._metrics.breaker_state(tool, state)
+            logger.bind(tool=tool, state=state).warning("breaker changed its state")
+
+        self._metrics.breaker_state(tool, "closed")
+        return ToolRunner(planned, self._settings, self._ports, watchdog=self._watchdog, clock=self._clock, state_changed=state_changed)
+
+    async def _side_by_side(self, runners: Sequence[ToolRunner], errand: Errand) -> list[Outcome]:
+        if len(runners) < 2:
+            return [await self._call(runner, errand) for runner in runners]
+        loop = asyncio.get_running_loop()
+        calls = [loop.create_task(self._call(runner, errand)) for runner in runners]
+        try:
+            ended, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for call in calls:
+                call.cancel()
+        # Every exception is fetched, so that asyncio does not complain of the second; the first in the plan's order is raised.
+        errors = [call.exception() for call in calls if call in ended]
+        for error in errors:
+            if error is not None:
+                raise error
+        return [call.result() for call in calls]
+
+    async def _call(self, runner: ToolRunner, errand: Errand) -> Outcome:
+        began = self._clock.monotonic()
+        attempt = 1
+        outcome = await self._attempt(runner, errand, attempt)
+        while outcome.again and attempt < runner.settings.attempts:
+            wait_s = backoff_s(attempt, runner.settings.backoff_ms / 1000, self._random)
+            attempt += 1
+            if wait_s >= errand.deadline.left():
+                outcome = self._record(runner, errand, attempt, skipped("deadline"))
+                break
+            if self._retry_scheduled:
+                call = ToolCall(errand.payment.payment_id, runner.name)
+                self._retry_scheduled(call=call, attempt=attempt - 1, wait_s=wait_s, error=outcome.error)
+            await self._clock.sleep(wait_s)
+            outcome = await self._attempt(runner, errand, attempt)
+        if self._finished:
+            made = attempt - (outcome.status == SKIPPED)
+            call = ToolCall(errand.payment.payment_id, runner.name)
+            self._finished(call=call, outcome=ToolOutcome(outcome.status, made, round((self._clock.monotonic() - began) * 1000, 2)))
+        return outcome
+
+    async def _attempt(self, runner: ToolRunner, errand: Errand, number: int) -> Outcome:
+        admitted = runner.admit(errand.deadline)
+        if isinstance(admitted, Outcome):
+            return self._record(runner, errand, number, admitted)
+        if number == 1 and self._started:
+            self._started(call=ToolCall(errand.payment.payment_id, runner.name))
+        return self._record(runner, errand, number, await runner.attempt(errand, number, admitted))
+
+    def _record(self, runner: ToolRunner, errand: Errand, number: int, outcome: Outcome) -> Outcome:
+        errand.trace.tool(runner.name, number, outcome.status, outcome.seconds, output=outcome.output, error=outcome.error)
+        self._metrics.tool_attempt(runner.name, outcome.status, outcome.seconds)
+        if outcome.status not in (OK, SKIPPED):
+            runner.log.bind(attempt=number, error=outcome.error).opt(exception=outcome.raised).warning("tool attempt failed")
+        return outcome
