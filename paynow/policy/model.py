@@ -1,0 +1,126 @@
+"""A compiled policy and what it says of a payment: pure, so that any decision can be told again from what was recorded. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from paynow.plugin_api import Payment
+from paynow.policy.language import Expression, Facts, Language
+
+STRICTNESS = {"allow": 0, "review": 1, "block": 2}
+"""The verdicts, each with how strict it is."""
+
+TOOL_FAILED = "tool_failed"
+RULE_FAILED = "rule_failed"
+REASON_CODES_RESERVED = frozenset({TOOL_FAILED, RULE_FAILED})
+"""Reason codes that no rule may have as its id."""
+
+PAYMENT = "payment"
+"""The first part of the names that are the payment's own; no tool's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a verdict is not `allow`: a rule's id or one of the reserved codes, and a sentence for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the policy says: the decision, its reasons (strictest first), the rules that fired, and those whose value could not be told."""
+
+    decision: str
+    reasons: tuple[Reason, ...]
+    fired: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: if `when` is true, the verdict is at least `then`. `names` are those it reads, `tools` the tools that say them."""
+
+    id: str
+    when: str
+    then: str
+    message: str
+    names: frozenset[str]
+    tools: frozenset[str]
+    expression: Expression = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some rules next to each other, and one expression that is false if and only if each of them is (None: it would be nested too deeply)."""
+
+    rules: tuple[Rule, ...]
+    any_of_them: Expression | None = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A set of rules that passed every check. `version` names the text: equal texts have equal versions."""
+
+    version: str
+    text: str
+    default: str
+    rules: tuple[Rule, ...]
+    tools_read: frozenset[str]
+    """The tools that an enforced rule reads; `on_failure = "ignore"` must be refused for them."""
+    groups: tuple[Group, ...] = field(repr=False, compare=False)
+    language: Language = field(repr=False, compare=False)
+
+    def evaluate(self, payment: Payment, outputs: Mapping[str, Mapping[str, Any]], floors: Mapping[str, str]) -> Evaluation:
+        """The strictest of the default, of the rules that fire, and of `floors`: what each failed tool demands (`block`, `review`, `ignore`).
+
+        An output of a tool that stands in `floors` is not looked at. Same arguments, same result.
+        """
+        fired, unknown = self._told(self._facts(payment, outputs, floors))
+        reasons = [(rule.then, Reason(rule.id, rule.message)) for rule in fired]
+        reasons += [("review", Reason(RULE_FAILED, f"rule {rule.id} could not be evaluated")) for rule in unknown if not _covered(rule, floors)]
+        reasons += [(floors[tool], Reason(TOOL_FAILED, f"{tool} gave no answer")) for tool in sorted(floors) if floors[tool] != "ignore"]
+        reasons.sort(key=lambda reason: -STRICTNESS[reason[0]])
+        return Evaluation(
+            decision=max([self.default, *(verdict for verdict, _ in reasons)], key=STRICTNESS.__getitem__),
+            reasons=tuple(reason for _, reason in reasons),
+            fired=tuple(rule.id for rule in fired),
+            unknown=tuple(rule.id for rule in unknown),
+        )
+
+    def _facts(self, payment: Payment, outputs: Mapping[str, Mapping[str, Any]], floors: Mapping[str, str]) -> Facts:
+        values = {
+            "payment.amount_minor": payment.amount_minor,
+            "payment.currency": payment.currency,
+            "payment.customer_id": payment.customer_id,
+            "payment.payee_id": payment.payee_id,
+        }
+        for tool in self.tools_read:
+            if tool in outputs and tool not in floors:
+                values.update({f"{tool}.{name}": value for name, value in outputs[tool].items()})
+        return self.language.facts(values)
+
+    def _told(self, facts: Facts) -> tuple[list[Rule], list[Rule]]:
+        """The rules that fire, and those whose value cannot be told."""
+        fired: list[Rule] = []
+        unknown: list[Rule] = []
+        for rule in self._to_look_at(facts):
+            truth = rule.expression.truth(facts)
+            if truth is None:
+                unknown.append(rule)
+            elif truth:
+                fired.append(rule)
+        return fired, unknown
+
+    def _to_look_at(self, facts: Facts) -> Iterator[Rule]:
+        """All rules but those of groups that are false as a whole: mostly nothing fires, and the cost lies in the calls."""
+        for group in self.groups:
+            if group.any_of_them is None or group.any_of_them.truth(facts) is not False:
+                yield from group.rules
+
+
+def _covered(rule: Rule, floors: Mapping[str, str]) -> bool:
+    """Whether a tool that the rule reads has failed and demands at least a review by itself."""
+    return any(floors.get(tool, "ignore") != "ignore" for tool in rule.tools)
