@@ -1,0 +1,15 @@
+"""What every test may ask for, and how hypothesis behaves here."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+
+from database import database, database_numbers, empty_database, own_server, postgres_server, template_database
+
+__all__ = ["database", "database_numbers", "empty_database", "own_server", "postgres_server", "template_database"]
+
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
