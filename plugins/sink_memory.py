@@ -1,0 +1,41 @@
+"""The event sink `memory`: the last events of this process, for `GET /api/events/recent`."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from paynow.plugin_api import EventSink, hookimpl
+
+
+class MemorySink:
+    """Holds the last `last` events, each once: an event that is delivered again while it is held changes nothing."""
+
+    name = "memory"
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._taken = 0
+        self._held: OrderedDict[str, tuple[int, Mapping[str, Any]]] = OrderedDict()
+
+    async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
+        for event in events:
+            if event["id"] in self._held:
+                continue
+            self._taken += 1
+            self._held[event["id"]] = (self._taken, event)
+            if len(self._held) > self._last:
+                self._held.popitem(last=False)
+
+    def recent(self, limit: int, before: int | None = None) -> list[tuple[int, Mapping[str, Any]]]:
+        """At most `limit` events, newest first, each with its place in the order of arrival; only places below `before`, if that is given."""
+        older = (entry for entry in reversed(self._held.values()) if before is None or entry[0] < before)
+        return list(islice(older, limit))
+
+    async def close(self) -> None:
+        """Nothing is held open; what was delivered can still be read."""
+
+
+@hookimpl
+def paynow_register_event_sinks(settings) -> Sequence[EventSink]:
+    return [MemorySink(settings.events.memory_last)]
