@@ -1,0 +1,93 @@
+"""Decisions after the fact: reading them, ending their reservations, and the cases of reviews."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from paynow.plugin_api import Payment
+from paynow.store.pool import Pool, Row
+from paynow.store.records import Account, Case, ReservationEnd, StoredCase, StoredPayment
+
+
+class Payments:
+    """Stored payments, accounts and cases."""
+
+    def __init__(self, pool: Pool, queries: dict[str, str]) -> None:
+        self._pool = pool
+        self._queries = queries
+
+    async def find(self, payment_id: UUID) -> StoredPayment | None:
+        """The payment, or None."""
+        rows = await self._pool.call("payment_by_id", self._queries["payment_by_id"], (str(payment_id),))
+        return _payment(rows[0]) if rows else None
+
+    async def page(self, *, customer_id: str | None, decision: str | None, before: UUID | None, limit: int) -> list[StoredPayment]:
+        """At most `limit` payments, newest first, older than `before`."""
+        rows = await self._pool.call(
+            "payments_page",
+            self._queries["payments_page"],
+            {"customer_id": customer_id, "decision": decision, "before": before and str(before), "limit": limit},
+        )
+        return [_payment(row) for row in rows]
+
+    async def accounts(self, customer_id: str) -> list[Account]:
+        """All accounts of a customer, by currency; none if the customer is unknown."""
+        return [Account(*row) for row in await self._pool.call("accounts_of", self._queries["accounts_of"], (customer_id,))]
+
+    async def end_reservation(self, payment: Payment, end: str, event_id: UUID, event_type: str, event_data: str) -> ReservationEnd:
+        """Ends a reservation as `captured`, `released` or `expired`, with its ledger entry and event. Repeating it changes nothing."""
+        rows = await self._pool.call(
+            "end_reservations",
+            self._queries["end_reservations"],
+            ([payment.customer_id], [str(payment.payment_id)], end, [str(event_id)], event_type, [event_data]),
+        )
+        return ReservationEnd(*rows[0][1:])
+
+    async def due(self, limit: int) -> list[Payment]:
+        """Payments whose reservation nobody ended in time, the longest due first."""
+        rows = await self._pool.call("due_reservations", self._queries["due_reservations"], (limit,))
+        return [Payment(UUID(payment_id), customer, payee, amount, currency) for customer, payment_id, payee, amount, currency in rows]
+
+    async def find_case(self, case_id: UUID) -> StoredCase | None:
+        """The case, or None."""
+        rows = await self._pool.call("case_by_id", self._queries["case_by_id"], (str(case_id),))
+        return _case(rows[0]) if rows else None
+
+    async def cases(self, *, status: str | None, before: UUID | None, limit: int) -> list[StoredCase]:
+        """At most `limit` cases, newest first, older than `before`."""
+        rows = await self._pool.call(
+            "cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit}
+        )
+        return [_case(row) for row in rows]
+
+    async def without_case(self, limit: int) -> list[tuple[Payment, bytes]]:
+        """Reviews whose case could not be opened yet, the oldest first, with their answers."""
+        rows = await self._pool.call("pending_cases", self._queries["pending_cases"], (limit,))
+        return [(Payment(UUID(payment_id), customer, payee, amount, currency), answer.encode()) for customer, payment_id, payee, amount, currency, answer in rows]
+
+    async def open_case(self, payment: Payment, case: Case) -> bool:
+        """Opens the case of a review that waits for one; False if it does not (any more)."""
+        rows = await self._pool.call(
+            "open_case", self._queries["open_case"], (payment.customer_id, str(payment.payment_id), str(case.case_id), case.reasons)
+        )
+        return bool(rows[0][0])
+
+
+def _payment(row: Row) -> StoredPayment:
+    customer, payment_id, payee, amount, currency, decision, reservation, until, ended_at, case_id, policy, decided_at, answer = row
+    return StoredPayment(
+        Payment(UUID(payment_id), customer, payee, amount, currency),
+        decision,
+        reservation,
+        until,
+        ended_at,
+        case_id and UUID(case_id),
+        policy,
+        decided_at,
+        answer.encode(),
+    )
+
+
+def _case(row: Row) -> StoredCase:
+    case_id, payment_id, *rest = row
+    return StoredCase(UUID(case_id), UUID(payment_id), *rest)

@@ -1,0 +1,297 @@
+"""A small pool over `aiopg.connect`, and the one place where the driver's errors end.
+
+aiopg's own pool starves its waiters and lets a server-side timeout out as a cancellation; this one does neither. Each call is one statement in
+one transaction of its own. Every statement of PayNow may be repeated without harm, so a connection that turns out to be dead costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aiopg
+import aiopg.connection
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
+
+Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+AGE_MAX_S = 900.0
+WAITING_MAX = 2_000
+REPEAT_WITHIN_S = 0.5
+
+# SQLSTATEs after which nobody can know whether the transaction was committed: shutdowns, lost connections, and a cancelled statement.
+_UNKNOWN = ("57014", "57P01", "57P02", "57P05", "08")
+# Definite failures that are the server's state and not our mistake: resources, locks, deadlocks, read-only standby, starting up.
+_TROUBLE = ("53", "55", "40", "57", "58", "25006", "XX")
+
+
+class _Poll:
+    """Stands in for `select.select` in aiopg, which fails on file descriptors above 1023 (a server with many clients has them)."""
+
+    @staticmethod
+    def select(reads: Sequence[int], writes: Sequence[int], errors: Sequence[int], timeout: float | None = None) -> tuple[list[int], list[int], list[int]]:
+        poll = select.poll()
+        for fd in reads:
+            poll.register(fd, select.POLLIN)
+        for fd in writes:
+            poll.register(fd, select.POLLOUT)
+        ready = poll.poll(None if timeout is None else int(timeout * 1000))
+        if any(event & select.POLLNVAL for _, event in ready):
+            raise OSError(9, "bad file descriptor")
+        return ([fd for fd, event in ready if event & ~select.POLLOUT], [fd for fd, event in ready if event & select.POLLOUT], [])
+
+
+@dataclass(slots=True)
+class _Link:
+    """One connection, and when it is to be replaced."""
+
+    connection: aiopg.Connection
+    generation: int
+    old_at: float
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.connection.close()
+
+
+class Pool:
+    """At most `size` connections; who finds none free waits up to `acquire_timeout_s`, in order. Nothing here outlives its time limit."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int,
+        connect_timeout_s: float = 1.0,
+        acquire_timeout_s: float = 0.5,
+        statement_timeout_s: float = 1.5,
+        observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
+    ) -> None:
+        self._dsns = _one_host_each(dsn, statement_timeout_s)
+        self._size = size
+        self._connect_timeout_s = connect_timeout_s
+        self._acquire_timeout_s = acquire_timeout_s
+        self._statement_timeout_s = statement_timeout_s
+        self._observe = observe
+        self._free: deque[_Link] = deque()
+        self._waiters: deque[asyncio.Future[_Link | None]] = deque()
+        self._open = 0
+        self._generation = 0
+        self._closed = False
+        aiopg.connection.select = _Poll
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Connections open and busy, and callers waiting."""
+        return self._open, self._open - len(self._free), len(self._waiters)
+
+    async def call(self, step: str, statement: str, parameters: Parameters = ()) -> list[Row]:
+        """Runs one statement and returns its rows; `step` names it in the metrics.
+
+        Raises `StoreUnavailable` if it certainly had no effect, `OutcomeUnknown` if it may have had one, `Overloaded` if too many wait,
+        and `InternalFault` if PostgreSQL refuses the statement itself. A statement that met a dead connection is repeated once.
+        """
+        started = time.monotonic()
+        outcome = "error"
+        task = _current_task()
+        cancellations = task.cancelling()
+        try:
+            rows = await self._once_or_again(statement, parameters, started)
+            if task.cancelling() > cancellations:
+                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result on CPython 3.11 (gh-86296).
+                raise asyncio.CancelledError
+            outcome = "ok"
+            return rows
+        except OutcomeUnknown:
+            outcome = "timeout"
+            raise
+        finally:
+            self._observe(step, time.monotonic() - started, outcome)
+
+    async def _once_or_again(self, statement: str, parameters: Parameters, started: float) -> list[Row]:
+        try:
+            return await self._once(statement, parameters)
+        except OutcomeUnknown:
+            if self._closed or time.monotonic() - started > REPEAT_WITHIN_S:
+                raise
+            return await self._once(statement, parameters)
+
+    async def hold(self) -> aiopg.Connection:
+        """A connection of its own outside the pool, for what must live in one session (an advisory lock). The caller closes it."""
+        return (await self._connect()).connection
+
+    async def close(self) -> None:
+        """Closes what is free now and the rest as it comes back; waiters are sent away."""
+        self._closed = True
+        while self._free:
+            self._drop(self._free.popleft())
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(StoreUnavailable("The service is shutting down", retry_after_s=1))
+
+    async def _once(self, statement: str, parameters: Parameters) -> list[Row]:
+        link = await self._acquire()
+        try:
+            async with link.connection.cursor(timeout=self._statement_timeout_s + 0.25) as cursor:
+                await cursor.execute(statement, parameters or None)
+                return await cursor.fetchall() if cursor.description else []
+        except asyncio.CancelledError as error:
+            # aiopg raises a server-side timeout as a cancellation.
+            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and not _current_task().cancelling():
+                raise _unknown() from error
+            raise
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            raise _unknown() from error
+        except psycopg2.Error as error:
+            raise self._translate(error, link) from error
+        except OSError as error:
+            self._forget_idle(link)
+            raise _unknown() from error
+        finally:
+            self._release(link)
+
+    def _translate(self, error: psycopg2.Error, link: _Link) -> Exception:
+        code = error.pgcode
+        if code is None or code.startswith(_UNKNOWN):
+            if code != "57014":
+                self._forget_idle(link)
+            return _unknown()
+        if code.startswith(_TROUBLE):
+            if code == "25006":
+                self._forget_idle(link)
+            return StoreUnavailable(retry_after_s=1)
+        return InternalFault("PostgreSQL refused a statement")
+
+    def _forget_idle(self, link: _Link) -> None:
+        """The server went away: connections of the same age are not to be tried one by one."""
+        link.close()
+        if link.generation == self._generation:
+            self._generation += 1
+            stale = list(self._free)
+            self._free.clear()
+            for other in stale:
+                self._drop(other)
+
+    async def _acquire(self) -> _Link:
+        try:
+            async with asyncio.timeout(self._acquire_timeout_s):
+                return await self._take()
+        except TimeoutError as error:
+            raise StoreUnavailable("No connection to the store in time", retry_after_s=1) from error
+
+    async def _take(self) -> _Link:
+        while True:
+            if self._closed:
+                raise StoreUnavailable("The service is shutting down", retry_after_s=1)
+            while self._free:
+                link = self._free.pop()
+                if self._usable(link):
+                    return link
+                self._drop(link)
+            if self._open < self._size:
+                return await self._open_one()
+            if len(self._waiters) >= WAITING_MAX:
+                raise Overloaded(retry_after_s=1)
+            waiter: asyncio.Future[_Link | None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                handed = await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                    self._hand_on(waiter.result())
+                raise
+            if handed is not None:
+                if self._usable(handed):
+                    return handed
+                self._drop(handed)
+
+    async def _open_one(self) -> _Link:
+        self._open += 1
+        try:
+            return await self._connect()
+        except BaseException:
+            self._open -= 1
+            self._hand_on(None)
+            raise
+
+    async def _connect(self) -> _Link:
+        last: Exception | None = None
+        for dsn in self._dsns:
+            try:
+                connection = await aiopg.connect(dsn, timeout=self._connect_timeout_s, enable_hstore=False, enable_uuid=False)
+                return _Link(connection, self._generation, time.monotonic() + AGE_MAX_S * random.uniform(0.9, 1.0))
+            except (psycopg2.Error, TimeoutError, asyncio.TimeoutError, OSError) as error:
+                last = error
+        raise StoreUnavailable(retry_after_s=1) from last
+
+    def _usable(self, link: _Link) -> bool:
+        return not link.connection.closed and link.generation == self._generation and time.monotonic() < link.old_at
+
+    def _release(self, link: _Link) -> None:
+        connection = link.connection
+        if self._closed or connection.closed or connection.raw.get_transaction_status() != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+            self._drop(link)
+        else:
+            self._hand_on(link)
+
+    def _drop(self, link: _Link) -> None:
+        link.close()
+        self._open -= 1
+        self._hand_on(None)
+
+    def _hand_on(self, link: _Link | None) -> None:
+        """To the first waiter who is still there, or back; None tells a waiter that there is room for a new connection."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+        if link is not None:
+            self._free.append(link)
+
+
+def _unknown() -> OutcomeUnknown:
+    return OutcomeUnknown(retry_after_s=1)
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
+    """One DSN per host, since libpq's own failover confuses aiopg, each with the time limits that end a statement nobody waits for."""
+    parts = parse_dsn(dsn)
+    timeout_ms = int(statement_timeout_s * 1000)
+    options = " ".join(
+        [
+            parts.pop("options", ""),
+            f"-c statement_timeout={timeout_ms}",
+            f"-c lock_timeout={timeout_ms}",
+            "-c idle_in_transaction_session_timeout=5000",
+            "-c client_connection_check_interval=500",
+        ]
+    ).strip()
+    hosts = parts.pop("host", "").split(",")
+    ports = parts.pop("port", "5432").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    fixed = {"application_name": "paynow", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3", "tcp_user_timeout": "5000"}
+    return [
+        make_dsn(**{**fixed, **parts, **({"host": host} if host else {}), "port": port, "options": options})
+        for host, port in zip(hosts, ports, strict=True)
+    ]

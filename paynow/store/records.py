@@ -1,0 +1,178 @@
+"""The values that cross the wall: what a use case hands in, and what it gets back. Ids are UUIDs, amounts minor units, times aware UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from paynow.plugin_api import Payment
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A payment that wants to be decided under a key. `token` is fresh for each try; `policy_version` counts only if the key is new."""
+
+    payment: Payment
+    key: str
+    fingerprint: bytes
+    token: UUID
+    request_id: str
+    policy_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of the customer's token bucket after a claim that asked it."""
+
+    remaining: int
+    retry_after_s: float
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How a claim came out. `outcome` is one of `claimed`, `taken_over`, `decided`, `in_flight`, `mismatch`, `rate_limited`, `vanished`.
+
+    `payment_id` and `policy_version` are those of the key's first claim; `answer` is set when decided; `allowance` when the limit was asked.
+    """
+
+    outcome: str
+    payment_id: UUID | None
+    policy_version: str | None
+    answer: bytes | None
+    allowance: Allowance | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case to be opened with the decision; `reasons` is finished JSON."""
+
+    case_id: UUID
+    reasons: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished answer and the data of its event, both as JSON."""
+
+    answer: bytes
+    event_data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A decided payment on its way into the database. `if_short` is what holds instead of an allow when the money is gone by then."""
+
+    claim: ClaimRequest
+    decision: str
+    reasons: tuple[str, ...]
+    degraded: bool
+    decided_at: datetime
+    reserved_until: datetime
+    event_id: UUID
+    finished: Finished
+    if_short: Finished
+    case: Case | None
+    case_pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What holds: the decision and its answer. None of both if the claim's token was old (`fenced`)."""
+
+    decision: str | None
+    answer: bytes | None
+
+    @property
+    def fenced(self) -> bool:
+        return self.answer is None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayment:
+    """A decision as it stands in the database now."""
+
+    payment: Payment
+    decision: str
+    reservation: str | None
+    reserved_until: datetime | None
+    reservation_ended_at: datetime | None
+    case_id: UUID | None
+    policy_version: str
+    decided_at: datetime
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationEnd:
+    """How the wish to end a reservation came out: `ended`, `already`, `other`, `not_reserved`, `unknown` or `not_due`."""
+
+    outcome: str
+    state: str | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account of a customer."""
+
+    currency: str
+    available_minor: int
+    reserved_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key as it is kept: never the key itself."""
+
+    key_id: str
+    name: str
+    secret_sha256: bytes
+    scopes: tuple[str, ...]
+    rate_per_s: float | None
+    rate_burst: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCase:
+    """A review for people."""
+
+    case_id: UUID
+    payment_id: UUID
+    customer_id: str
+    status: str
+    amount_minor: int
+    currency: str
+    reasons: list[dict[str, str]]
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """A policy version with its text."""
+
+    version: str
+    body: str
+    author: str
+    added_at: datetime
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event that is not delivered yet. `sequence` counts the customer's own events; `position` orders the outbox."""
+
+    position: int
+    event_id: UUID
+    customer_id: str
+    sequence: int
+    type: str
+    subject: str
+    occurred_at: datetime
+    data: dict[str, Any]

@@ -1,0 +1,42 @@
+-- name: claim
+-- Claims keys (functions/20_claim.sql).
+select ordinal, outcome, payment_id::text, policy_version, answer, remaining, wait_s, reset_s
+from claim_payments(%s::text[], %s::text[], %s::bytea[], %s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+    %s::interval, %s, %s, %s)
+
+-- name: settle
+-- Settles decided payments (functions/30_settle.sql).
+select ordinal, outcome, decision, answer
+from settle_payments(%s::text[], %s::text[], %s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
+    %s::boolean[], %s::timestamptz[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::text[], %s::boolean[])
+
+-- name: abandon
+-- Ends our own leases, so that the next try need not wait for them.
+select abandon_claims(%s::text[], %s::text[], %s::uuid[])
+
+-- name: key_known
+-- Whether a key is stored, whatever its state: a known key is never refused by the customer's limit.
+select exists (select from idempotency_keys where customer_id = %s and key = %s)
+
+-- name: take_token
+-- Takes one token for a subject outside a claim.
+select allowed, remaining, wait_s, reset_s from take_token(%s, %s, %s, %s)
+
+-- name: abandoned_claims
+-- Claims whose process died: their leases have run out.
+select customer_id, key, fingerprint, payment_id::text, payee_id, amount_minor, currency, request_id, policy_version
+from idempotency_keys
+where state = 'processing' and lease_until < clock_timestamp()
+order by lease_until
+limit %s
+
+-- name: forget_keys
+-- Ends the retention of decided keys, some at a time.
+with old as (
+    select customer_id, key from idempotency_keys
+    where claimed_at < clock_timestamp() - %s::interval and state = 'decided'
+    limit %s
+    for update skip locked
+)
+delete from idempotency_keys k using old where k.customer_id = old.customer_id and k.key = old.key
+returning 1

@@ -1,0 +1,73 @@
+-- name: balance
+-- What a customer may spend and what is reserved, in one currency.
+select ordinal, available, reserved from read_balances(%s::text[], %s::text[])
+
+-- name: activity
+-- The customer's own history (functions/50_reads.sql).
+select ordinal, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list
+from read_activity(%s::text[], %s::text[], %s::text[])
+
+-- name: listed
+-- Whether a customer or payee is on the allow or the block list.
+select read_listing(%s::listed_kind, %s)
+
+-- name: ready
+-- Whether statements are carried out and writes are possible.
+select pg_is_in_recovery()
+
+-- name: accounts_of
+-- All accounts of one customer.
+select currency, available, reserved from accounts where customer_id = %s order by currency
+
+-- name: payment_by_id
+-- One decision as it stands now, by the payment's id alone.
+select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.decision::text, p.reservation::text, p.reserved_until,
+    p.reservation_ended_at, c.case_id::text, p.policy_version, p.decided_at, p.answer
+from payments p
+left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
+where p.payment_id = %s::uuid
+
+-- name: payments_page
+-- A page of decisions, newest first, after a cursor; filters that are null do not filter.
+select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.decision::text, p.reservation::text, p.reserved_until,
+    p.reservation_ended_at, c.case_id::text, p.policy_version, p.decided_at, p.answer
+from payments p
+left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
+where (%(customer_id)s::text is null or p.customer_id = %(customer_id)s)
+    and (%(decision)s::text is null or p.decision = %(decision)s::decision)
+    and (%(before)s::uuid is null or p.payment_id < %(before)s::uuid)
+order by p.payment_id desc
+limit %(limit)s
+
+-- name: end_reservations
+-- Captures, releases or expires reservations (functions/40_reservations.sql).
+select ordinal, outcome, state, ended_at
+from end_reservations(%s::text[], %s::uuid[], %s::reservation_state, %s::uuid[], %s, %s::text[])
+
+-- name: due_reservations
+-- Reservations that nobody ended in time.
+select customer_id, payment_id::text, payee_id, amount_minor, currency
+from payments
+where reservation = 'held' and reserved_until <= clock_timestamp()
+order by reserved_until
+limit %s
+
+-- name: cases_page
+-- A page of cases, newest first, after a cursor.
+select case_id::text, payment_id::text, customer_id, status::text, amount_minor, currency, reasons, opened_at
+from cases
+where (%(status)s::text is null or status = %(status)s::case_status) and (%(before)s::uuid is null or case_id < %(before)s::uuid)
+order by case_id desc
+limit %(limit)s
+
+-- name: case_by_id
+-- One case, by its id alone.
+select case_id::text, payment_id::text, customer_id, status::text, amount_minor, currency, reasons, opened_at from cases where case_id = %s::uuid
+
+-- name: pending_cases
+-- Reviews whose case could not be opened yet.
+select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.answer from payments p where case_pending order by payment_id limit %s
+
+-- name: open_case
+-- Opens the case of a review that waits for one.
+select open_case(%s, %s::uuid, %s::uuid, %s)
