@@ -1,0 +1,254 @@
+"""The one composition root: what exists, out of which settings, and in which order it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from loguru import logger
+
+from paynow.agent import Agent, Observer, Plan, Ports, make_plan
+from paynow.clock import Clock
+from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
+from paynow.events.relay import Relay
+from paynow.http.keyring import Keyring
+from paynow.http.server import Server, make_application
+from paynow.http.services import RecentEvents, Services
+from paynow.observability.logs import loop_exception_handler
+from paynow.observability.metrics import Metrics
+from paynow.payments.completer import Completer
+from paynow.payments.decide import Decide, DecideLimits
+from paynow.payments.policy_versions import PolicyVersions
+from paynow.payments.reservations import Reservations
+from paynow.plugin_api import RateLimiter
+from paynow.plugin_loader import Plugins, load_plugins
+from paynow.policy import Policy, compile_policy
+from paynow.settings import Settings
+from paynow.settings.load import Loaded
+from paynow.store import Store
+
+COMPLETER_EVERY_S = 1.0
+CHORES_EVERY_S = 5.0
+TOOL_CONNECTIONS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What the settings come to, before anything runs: plugins, the plan, and the policy of the file."""
+
+    settings: Settings
+    plugins: Plugins
+    plan: Plan
+    policy: Policy
+
+    def compile(self, text: str, origin: str) -> Policy:
+        """Another policy against the same plan. Raises `ConfigurationRefused` with all faults."""
+        return compile_for(self.plan, text, origin)
+
+
+def compile_for(plan: Plan, text: str, origin: str) -> Policy:
+    """A policy against the outputs of a plan's tools. Raises `ConfigurationRefused` with all faults."""
+    policy = compile_policy(text, origin=origin, tools={planned.tool.name: planned.tool.output for planned in plan.gather})
+    message = 'on_failure = "ignore" would let a failure pass unseen, because a rule reads this tool: choose "review" or "block"'
+    faults = [
+        ConfigurationFault(origin, f"agent.tools.{planned.tool.name}.on_failure", message)
+        for planned in plan.gather
+        if planned.settings.on_failure == "ignore" and planned.tool.name in policy.tools_read
+    ]
+    if faults:
+        raise ConfigurationRefused(faults)
+    return policy
+
+
+def check(loaded: Loaded) -> Assembly:
+    """All that can be checked without a database: the boot's own code. Raises `ConfigurationRefused` with all faults of a stage at once."""
+    settings = loaded.settings
+    origin_of = loaded.origin_of
+    plugins = load_plugins(settings, origin_of=origin_of)
+    faults: list[ConfigurationFault] = []
+    if settings.server.workers > 1 and not plugins.limiters[settings.rate_limit.backend].shared:
+        message = f"{settings.rate_limit.backend!r} holds for one process only, and server.workers is {settings.server.workers}"
+        faults.append(ConfigurationFault(origin_of("rate_limit.backend"), "rate_limit.backend", message))
+    if not settings.secrets.log_hash_key:
+        message = "is not set: give it any secret of 16 characters or more; customers appear in the logs as hashes under it"
+        faults.append(ConfigurationFault("environment", "LOG_HASH_KEY", message))
+    plan: Plan | None = None
+    try:
+        plan = make_plan(settings.agent, plugins.tools, origin_of=origin_of)
+    except ConfigurationRefused as refused:
+        faults += refused.faults
+    try:
+        text = settings.policy.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(ConfigurationFault(origin_of("policy.file"), "policy.file", f"the policy cannot be read: {type(error).__name__}"))
+    if faults or plan is None:
+        raise ConfigurationRefused(faults)
+    return Assembly(settings, plugins, plan, compile_for(plan, text, str(settings.policy.file)))
+
+
+class Service:
+    """One running PayNow. `start` says on which port it listens; `stop` takes it apart in the reverse order."""
+
+    def __init__(self, assembly: Assembly, dsn: str, *, clock: Clock | None = None) -> None:
+        self._assembly = assembly
+        self._settings = assembly.settings
+        self._dsn = dsn
+        self._clock = clock or Clock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._undo: list[Callable[[], Any]] = []
+
+    async def start(self) -> int:
+        """Raises `ConfigurationRefused` if the active policy does not fit, the store's refusals, and `OSError` if the port is taken."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> int:
+        settings, plugins, clock = self._settings, self._assembly.plugins, self._clock
+        asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
+        metrics = Metrics()
+        store = self._open_store(metrics)
+        self._undo.append(store.close)
+
+        policies = PolicyVersions(store.administration, self._assembly.compile)
+        await policies.start(self._assembly.policy)
+
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=TOOL_CONNECTIONS_MAX), timeout=aiohttp.ClientTimeout(total=settings.agent.deadline_ms / 1000)
+        )
+        self._undo.append(session.close)
+        ports = Ports(accounts=store.reads, activity=store.reads, lists=store.reads, http=session)
+        agent = Agent(self._assembly.plan, settings.agent, ports, plugins.hook, metrics, clock=clock, random=random.Random())
+        self._undo.append(agent.close)
+
+        relay = self._relay(store, metrics)
+        limiter = plugins.limiters[settings.rate_limit.backend].make(store.decisions.take)
+        local_limiter = self._local_limiter(store)
+        decide = Decide(
+            store.decisions,
+            agent,
+            policies,
+            limiter,
+            self._limits(),
+            metrics,
+            Observer(plugins.hook.paynow_payment_decided),
+            tools=settings.agent.plan,
+            cases_wanted=bool(settings.agent.on_review),
+            clock=clock,
+            local_limiter=local_limiter,
+            settled=relay.wake if relay is not None else lambda: None,
+        )
+        reservations = Reservations(store.payments)
+        completer = Completer(
+            decide,
+            store.decisions,
+            store.payments,
+            reservations,
+            agent,
+            metrics,
+            clock,
+            every_s=COMPLETER_EVERY_S,
+            deadline_s=settings.agent.deadline_ms / 1000,
+            retention_h=settings.idempotency.retention_h,
+        )
+        keyring = Keyring(
+            store.administration,
+            limiter,
+            clock,
+            environment_key=settings.secrets.api_key,
+            on_limiter_failure=settings.rate_limit.on_store_failure,
+            limiter_failed=metrics.limiter_failed,
+            rate_limited=metrics.rate_limited,
+            local_limiter=local_limiter,
+        )
+        self._run(completer.run(), "completer")
+        self._run(self._chores(keyring, store, metrics), "chores")
+
+        services = Services(decide, reservations, store, keyring, metrics, _recent(plugins))
+        server = Server(
+            make_application(services, request_max_bytes=settings.server.request_max_bytes),
+            host=settings.server.host,
+            port=settings.server.port,
+            grace_s=settings.server.shutdown_grace_s,
+            reuse_port=settings.server.workers > 1,
+        )
+        self._undo.append(server.stop)
+        port = await server.start()
+        logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version).info("serving")
+        return port
+
+    async def stop(self) -> None:
+        """The door first, so that what is under way finishes; then what works behind it; the store last."""
+        while self._undo:
+            await self._undo.pop()()
+        logger.info("stopped")
+
+    def _open_store(self, metrics: Metrics) -> Store:
+        database = self._settings.database
+        outside = any(planned.tool.outside for planned in self._assembly.plan.on_review)
+        return Store(
+            self._dsn,
+            connections_max=database.connections_max,
+            connect_timeout_s=database.connect_timeout_ms / 1000,
+            acquire_timeout_s=database.acquire_timeout_ms / 1000,
+            statement_timeout_s=database.statement_timeout_ms / 1000,
+            lease_s=self._settings.idempotency.lease_s,
+            claim_is_durable=outside,
+            observe=metrics.store_statement,
+        )
+
+    def _limits(self) -> DecideLimits:
+        settings = self._settings
+        return DecideLimits(
+            deadline_s=settings.agent.deadline_ms / 1000,
+            wait_s=settings.idempotency.wait_ms / 1000,
+            reservation_ttl_s=settings.reservations.ttl_s,
+            customer=settings.rate_limit.customer,
+            limiter_failure=settings.rate_limit.on_store_failure,
+        )
+
+    def _relay(self, store: Store, metrics: Metrics) -> Relay | None:
+        """None without sinks: events then wait in the outbox for a process that has some."""
+        sinks = list(self._assembly.plugins.sinks.values())
+        if not sinks:
+            return None
+        relay = Relay(store.outbox, sinks, metrics, poll_s=self._settings.events.poll_ms / 1000, clock=self._clock)
+        self._undo.append(lambda: relay.stop(self._settings.server.shutdown_grace_s))
+        self._tasks.append(asyncio.create_task(relay.run(), name="relay"))
+        return relay
+
+    def _local_limiter(self, store: Store) -> RateLimiter | None:
+        if self._settings.rate_limit.on_store_failure != "local":
+            return None
+        return self._assembly.plugins.limiters["memory"].make(store.decisions.take)
+
+    def _run(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self._undo.append(end)
+
+    async def _chores(self, keyring: Keyring, store: Store, metrics: Metrics) -> None:
+        """Figures and notes that no request should wait for."""
+        while True:
+            metrics.pool(*store.connections)
+            try:
+                await keyring.note_used()
+            except Refusal as refusal:
+                logger.bind(error=refusal.code).debug("the last use of keys could not be noted yet")
+            await self._clock.sleep(CHORES_EVERY_S)
+
+
+def _recent(plugins: Plugins) -> RecentEvents | None:
+    sinks: Mapping[str, Any] = plugins.sinks
+    return sinks.get("memory")
+

@@ -1,0 +1,101 @@
+"""The finished answer of a decision and the data of its event: pure functions from what was decided to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from paynow.clock import rfc3339
+from paynow.money import to_text
+from paynow.plugin_api import Payment
+from paynow.policy import Reason
+from paynow.store.records import Finished
+
+INSUFFICIENT_FUNDS = Reason("insufficient_funds", "The available balance does not cover the amount")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All that an answer says, before it is bytes."""
+
+    payment: Payment
+    request_id: str
+    decision: str
+    reasons: tuple[Reason, ...]
+    degraded: bool
+    policy_version: str
+    case_id: UUID | None
+    decided_at: datetime
+    reserved_until: datetime
+    trace: Sequence[dict[str, Any]]
+    """The steps up to the settle, which is added here."""
+
+
+def finish(decision: Decision) -> Finished:
+    """The answer if the decision holds."""
+    return _finished(decision, {"step": "settle", "status": "settled", "decision": decision.decision})
+
+
+def finish_short(decision: Decision) -> Finished:
+    """The answer if it was to be allowed and the settle finds the money gone."""
+    blocked = replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,))
+    return _finished(blocked, {"step": "settle", "status": "overruled", "decision": "block", "reason": INSUFFICIENT_FUNDS.code})
+
+
+def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
+    """The reservation of an allowed payment, as it is answered."""
+    return {
+        "status": "held",
+        "amount": to_text(payment.amount_minor, payment.currency),
+        "currency": payment.currency,
+        "expiresAt": rfc3339(until),
+    }
+
+
+def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    """Reasons as they stand in answers and cases."""
+    return [{"code": reason.code, "message": reason.message} for reason in reasons]
+
+
+def _finished(decision: Decision, settle_step: dict[str, Any]) -> Finished:
+    payment = decision.payment
+    case_id = str(decision.case_id) if decision.case_id else None
+    decided_at = rfc3339(decision.decided_at)
+    answer = {
+        "paymentId": str(payment.payment_id),
+        "requestId": decision.request_id,
+        "decision": decision.decision,
+        "reasons": reasons_json(decision.reasons),
+        "degraded": decision.degraded,
+        "policyVersion": decision.policy_version,
+        "caseId": case_id,
+        "reservation": reservation_held(payment, decision.reserved_until) if decision.decision == "allow" else None,
+        "agentTrace": [*decision.trace, settle_step],
+        "decidedAt": decided_at,
+    }
+    data = {
+        **payment_json(payment),
+        "decision": decision.decision,
+        "reasons": [reason.code for reason in decision.reasons],
+        "degraded": decision.degraded,
+        "policyVersion": decision.policy_version,
+        "caseId": case_id,
+        "decidedAt": decided_at,
+    }
+    return Finished(orjson.dumps(answer), orjson.dumps(data).decode())
+
+
+def payment_json(payment: Payment) -> dict[str, str]:
+    """The payment's own facts, as events and pages say them."""
+    return {
+        "paymentId": str(payment.payment_id),
+        "customerId": payment.customer_id,
+        "payeeId": payment.payee_id,
+        "amount": to_text(payment.amount_minor, payment.currency),
+        "currency": payment.currency,
+    }

@@ -1,0 +1,123 @@
+"""What nobody came back for: claims whose process died, reservations past their time, reviews that still lack their case, keys past retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import orjson
+from loguru import logger
+
+from paynow.agent import Agent, Deadline, Trace
+from paynow.clock import Clock
+from paynow.errors import Refusal
+from paynow.payments.decide import Decide
+from paynow.payments.reservations import Reservations
+from paynow.payments.staged_cases import StagedCases
+from paynow.plugin_api import Verdict
+from paynow.policy import Reason
+from paynow.store.decisions import Decisions
+from paynow.store.payments import Payments
+
+BATCH_MAX = 100
+AT_ONCE_MAX = 8
+
+
+class Meters(Protocol):
+    """What is counted of the completer's work."""
+
+    def completed_claims(self, count: int) -> None:
+        """Abandoned claims were finished."""
+
+    def expired_reservations(self, count: int) -> None:
+        """Reservations have run out."""
+
+
+class Completer:
+    """Looks around once in `every_s` seconds. Many processes may do so at once: each piece of work is done once whoever does it."""
+
+    def __init__(
+        self,
+        decide: Decide,
+        decisions: Decisions,
+        payments: Payments,
+        reservations: Reservations,
+        agent: Agent,
+        metrics: Meters,
+        clock: Clock,
+        *,
+        every_s: float,
+        deadline_s: float,
+        retention_h: float,
+    ) -> None:
+        self._decide = decide
+        self._decisions = decisions
+        self._payments = payments
+        self._reservations = reservations
+        self._agent = agent
+        self._metrics = metrics
+        self._clock = clock
+        self._every_s = every_s
+        self._deadline_s = deadline_s
+        self._retention_h = retention_h
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled; trouble with the store is waited out."""
+        duties = (self.finish_claims, self.expire_reservations, self.open_cases, self.forget_keys)
+        while True:
+            for duty in duties:
+                await self._do(duty)
+            await self._clock.sleep(self._every_s)
+
+    async def _do(self, duty: Callable[[], Awaitable[int]]) -> None:
+        try:
+            await duty()
+        except Refusal as refusal:
+            logger.bind(error=refusal.code).warning("the completer waits for the store")
+        except Exception as error:
+            # A fault in one duty must not end the others.
+            logger.bind(error=type(error).__name__).opt(exception=True).error("the completer failed at a duty")
+
+    async def finish_claims(self) -> int:
+        """Decides the payments whose process died; returns how many."""
+        gate = asyncio.Semaphore(AT_ONCE_MAX)
+
+        async def finish(payment, key, fingerprint, request_id, policy_version) -> bool:
+            async with gate:
+                return await self._decide.take_over(payment, key, fingerprint, request_id)
+
+        abandoned = await self._decisions.abandoned(BATCH_MAX)
+        outcomes = await asyncio.gather(*(finish(*claim) for claim in abandoned), return_exceptions=True)
+        finished = sum(outcome is True for outcome in outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                logger.bind(error=type(outcome).__name__).warning("an abandoned claim could not be finished yet")
+        if finished:
+            self._metrics.completed_claims(finished)
+            logger.bind(count=finished).info("abandoned claims finished")
+        return finished
+
+    async def expire_reservations(self) -> int:
+        """Gives back the money of reservations past their time; returns how many."""
+        expired = await self._reservations.expire_due(BATCH_MAX)
+        if expired:
+            self._metrics.expired_reservations(expired)
+        return expired
+
+    async def open_cases(self) -> int:
+        """Tries again to open the cases that the plan's tools could not; returns how many were opened."""
+        opened = 0
+        for payment, answer in await self._payments.without_case(BATCH_MAX):
+            reasons = [Reason(reason["code"], reason["message"]) for reason in orjson.loads(answer)["reasons"]]
+            staged = StagedCases(reasons)
+            verdict = Verdict("review", tuple(reason.code for reason in reasons))
+            await self._agent.act(payment, verdict, staged, Deadline(self._deadline_s, self._clock.monotonic), Trace())
+            if staged.case is None:
+                break  # The tool still fails; the rest would as well.
+            opened += await self._payments.open_case(payment, staged.case)
+        return opened
+
+    async def forget_keys(self) -> int:
+        """Ends the retention of old keys, if there is one; returns how many."""
+        return await self._decisions.forget_keys(self._retention_h, BATCH_MAX) if self._retention_h else 0
