@@ -1,0 +1,131 @@
+"""Examples for the OpenAPI document and the error pages: one request, its answers, and one problem a refusal. A test holds them to the schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from paynow.errors import FieldFault, InvalidRequest, Refusal
+from paynow.http.problems import problem
+
+_PAYMENT_ID = "01935d2e-4a3c-7b1e-9c55-2f0e6d1a77c4"
+_CASE_ID = "01935d2e-5b10-7c02-8d41-90b2c3f177c4"
+_REQUEST_ID = "5f0c1f6d9a3b4d6c8e7f102938475665"
+_POLICY = "sha256:9b1f6c1a52d0"
+_FACTS = {"customerId": "c_123", "payeeId": "p_789", "amount": "125.50", "currency": "USD"}
+_HELD = {"status": "held", "amount": "125.50", "currency": "USD", "expiresAt": "2026-12-01T10:00:00.000Z"}
+_ENDED = {"paymentId": _PAYMENT_ID, "amount": "125.50", "currency": "USD", "endedAt": "2026-11-24T11:30:00.000Z"}
+_LARGE = {"code": "new_payee_large_amount", "message": "A large amount to a payee that the customer has not paid before"}
+
+_DECISION = {
+    "paymentId": _PAYMENT_ID,
+    "requestId": _REQUEST_ID,
+    "decision": "allow",
+    "reasons": [],
+    "degraded": False,
+    "policyVersion": _POLICY,
+    "caseId": None,
+    "reservation": _HELD,
+    "agentTrace": [
+        {"step": "plan", "tools": ["getBalance", "getRiskSignals"], "policyVersion": _POLICY},
+        {
+            "step": "tool",
+            "tool": "getBalance",
+            "attempt": 1,
+            "status": "ok",
+            "durationMs": 1.21,
+            "output": {"available_minor": 1000000, "reserved_minor": 0},
+        },
+        {
+            "step": "tool",
+            "tool": "getRiskSignals",
+            "attempt": 1,
+            "status": "ok",
+            "durationMs": 1.84,
+            "output": {"attempts_1m": 1, "payee_known": False, "payee_list": "none"},
+        },
+        {"step": "decide", "decision": "allow", "fired": [], "unknown": []},
+        {"step": "settle", "status": "settled", "decision": "allow"},
+    ],
+    "decidedAt": "2026-11-24T10:00:00.000Z",
+}
+
+_SUMMARY = {
+    "paymentId": _PAYMENT_ID,
+    **_FACTS,
+    "decision": "allow",
+    "reasons": [],
+    "degraded": False,
+    "caseId": None,
+    "reservation": _HELD,
+    "decidedAt": "2026-11-24T10:00:00.000Z",
+}
+
+_CASE = {
+    "caseId": _CASE_ID,
+    "paymentId": "01935d2e-5b0f-7a6d-b1c9-41d7e8a377c4",
+    "customerId": "c_123",
+    "status": "open",
+    "amount": "2500.00",
+    "currency": "USD",
+    "reasons": [_LARGE],
+    "openedAt": "2026-11-24T10:00:01.000Z",
+}
+
+_EVENT = {
+    "specversion": "1.0",
+    "id": "01935d2e-4a3d-7001-a3f2-6c58d90b77c4",
+    "source": "/paynow",
+    "type": "paynow.payment.decided",
+    "subject": _PAYMENT_ID,
+    "time": "2026-11-24T10:00:00.000Z",
+    "datacontenttype": "application/json",
+    "sequence": "0000000000000000001",
+    "partitionkey": "4d5b4e1f0a9d3c2b7f6e8d9c0a1b2c3d",
+    "data": {
+        "paymentId": _PAYMENT_ID,
+        **_FACTS,
+        "decision": "allow",
+        "reasons": [],
+        "degraded": False,
+        "policyVersion": _POLICY,
+        "caseId": None,
+        "decidedAt": "2026-11-24T10:00:00.000Z",
+    },
+}
+
+_METRICS = {
+    "totalRequests": 1284,
+    "decisions": {"allow": 1201, "review": 52, "block": 31},
+    "p95Latency": 8.4,
+    "routes": {"POST /api/payments/decide": {"count": 1284, "p50Latency": 3.1, "p95Latency": 8.4, "p99Latency": 14.2}},
+    "tools": {"getBalance": {"calls": 1286, "failures": 2, "p95Latency": 2.2}},
+}
+
+REQUESTS: dict[str, dict[str, Any]] = {"decide": {**_FACTS, "idempotencyKey": "6f1c0d52"}}
+"""The body that each route takes, by the route's name. The demo's accounts make it work as it stands."""
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "decide": _DECISION,
+    "payment": {**_DECISION, **_FACTS},
+    "payments_page": {"items": [_SUMMARY], "nextCursor": None},
+    "capture": {**_ENDED, "status": "captured"},
+    "release": {**_ENDED, "status": "released"},
+    "account": {"customerId": "c_123", "balances": [{"currency": "USD", "available": "9874.50", "reserved": "125.50"}]},
+    "case": _CASE,
+    "cases_page": {"items": [_CASE], "nextCursor": None},
+    "recent_events": {"items": [_EVENT], "nextCursor": None},
+    "metrics_summary": _METRICS,
+    "healthz": {"status": "ok"},
+    "readyz": {"status": "ok"},
+}
+"""What each route that has a form answers, by the route's name."""
+
+
+def problem_of(refusal: type[Refusal]) -> dict[str, Any]:
+    """The problem that a caller is told with this refusal, made by the code that answers it."""
+    fault = FieldFault("amount", "decimals", "must have at most 2 decimals in USD")
+    told = InvalidRequest("One or more fields are wrong", errors=[fault]) if refusal is InvalidRequest else refusal()
+    document: dict[str, Any] = orjson.loads(problem(told, _REQUEST_ID).body)  # type: ignore[arg-type]
+    return document

@@ -1,0 +1,106 @@
+"""What every request passes, from the outside in: request id, access log, problem answers, authentication."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from aiohttp import web
+from loguru import logger
+
+from paynow.errors import InternalFault, MissingScope, Refusal
+from paynow.http.problems import from_http_exception, problem
+from paynow.http.routing import ROUTE_TABLE, Route
+from paynow.http.services import SERVICES
+from paynow.observability.logs import request_context
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z", re.ASCII)
+
+
+@web.middleware
+async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Takes the caller's request id if it is sane, else makes one; it stands in every log line and in the answer."""
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if _SANE_REQUEST_ID.match(given) else uuid4().hex
+    request[REQUEST_ID] = request_id
+    with request_context(request_id):
+        response = await handler(request)
+    response.headers["X-Request-Id"] = request_id
+    return response
+
+
+@web.middleware
+async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line and one measurement a request: the route's template, never the path."""
+    began = time.perf_counter()
+    response = await handler(request)
+    seconds = time.perf_counter() - began
+    route = route_of(request)
+    template = route.path if route else "unmatched"
+    request.app[SERVICES].metrics.request_finished(template, request.method, response.status, seconds)
+    line = logger.bind(route=template, method=_method(request), status=response.status, duration_ms=round(seconds * 1000, 2))
+    if CALLER_ID in request:
+        line = line.bind(key_id=request[CALLER_ID])
+    line.info("request answered")
+    return response
+
+
+@web.middleware
+async def problem_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whatever is raised becomes a problem answer; what nobody foresaw is logged without its text and answered with 500."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        if isinstance(refusal, InternalFault):
+            logger.bind(error=refusal.code).opt(exception=True).error("a request failed")
+        return problem(refusal, request[REQUEST_ID])
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = problem(from_http_exception(error), request[REQUEST_ID])
+        if allow := error.headers.get("Allow"):
+            response.headers["Allow"] = allow
+        return response
+    except Exception as error:
+        logger.bind(error=type(error).__name__).opt(exception=True).error("a request failed")
+        return problem(InternalFault(), request[REQUEST_ID])
+
+
+CALLER_ID = web.RequestKey("caller_id", str)
+
+
+@web.middleware
+async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets through open routes, and callers whose key has the route's scope. What is not a route needs a key too."""
+    route = route_of(request)
+    if route is not None and route.scope is None:
+        return await handler(request)
+    caller = await request.app[SERVICES].keyring.authenticate(_presented(request))
+    request[CALLER_ID] = caller.key_id
+    if route is not None and route.scope not in caller.scopes:
+        raise MissingScope(f"The API key lacks the scope {route.scope}")
+    return await handler(request)
+
+
+def route_of(request: web.Request) -> Route | None:
+    """The entry of the route table that the request matched, or None."""
+    resource = request.match_info.route.resource
+    method = "GET" if request.method == "HEAD" else request.method
+    return ROUTE_TABLE.get((method, resource.canonical)) if resource is not None else None
+
+
+def _presented(request: web.Request) -> str | None:
+    key = request.headers.get("X-API-Key")
+    if key is not None:
+        return key
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS") else "other"

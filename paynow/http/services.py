@@ -1,0 +1,38 @@
+"""What the handlers hold: the use cases and figures behind the routes, made by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from paynow.http.keyring import Keyring
+from paynow.observability.metrics import Metrics
+from paynow.payments.decide import Decide
+from paynow.payments.reservations import Reservations
+from paynow.store import Store
+
+
+class RecentEvents(Protocol):
+    """The memory sink, as the page of recent events sees it."""
+
+    def recent(self, limit: int, before: int | None) -> list[tuple[int, Mapping[str, Any]]]:
+        """At most `limit` events, newest first, older than position `before`."""
+
+
+@dataclass(slots=True)
+class Services:
+    """`stopping` turns true before the server stops taking requests: readiness goes red first."""
+
+    decide: Decide
+    reservations: Reservations
+    store: Store
+    keyring: Keyring
+    metrics: Metrics
+    recent_events: RecentEvents | None
+    stopping: bool = False
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
