@@ -1,0 +1,63 @@
+"""The commands. Each is imported only when it is called, so that `paynow --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from paynow import __version__
+from paynow.errors import ConfigurationRefused, PayNowError
+
+COMMANDS = {
+    "accounts": "Bring in accounts",
+    "audit": "Check the promises against the database",
+    "config": "Check and show the configuration",
+    "explain": "Show how a payment was decided",
+    "keys": "Create, list and revoke API keys",
+    "lists": "Keep the allow and block lists",
+    "migrate": "Bring the database up to date",
+    "payments": "Send payments through a running service",
+    "plugins": "Show plugins, write a new one",
+    "policy": "Check, show and activate policies",
+    "serve": "Serve payment decisions",
+}
+"""Each command's name, which is also its module's, and what `paynow --help` says of it."""
+
+EXIT_FAULT = 1
+EXIT_REFUSED = 2
+
+
+class LazyGroup(click.Group):
+    """The root. What a command raises of PayNow's own ends as one line and an exit code: 1 for a fault, 2 for a configuration."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(f"paynow.cli.{cmd_name}"), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationRefused as refused:
+            for fault in refused.faults:
+                click.echo(str(fault), err=True)
+            sys.exit(EXIT_REFUSED)
+        except PayNowError as error:
+            click.echo(f"paynow: {error}", err=True)
+            sys.exit(EXIT_FAULT)
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="paynow")
+def main() -> None:
+    """PayNow decides whether payments may move. `paynow serve` serves; the other commands look after it."""

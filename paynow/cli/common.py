@@ -1,0 +1,115 @@
+"""What commands share: the configuration, the database, and how results are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from paynow.errors import PayNowError
+from paynow.settings import Settings
+from paynow.settings.load import Loaded, load
+from paynow.store import Store, embedded, migrations
+
+WIDTH_UNBOUND = 1000
+
+Result = TypeVar("Result")
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="A TOML file over the defaults; else the one that PAYNOW_CONFIG names, if any.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+
+
+class SchemaPending(PayNowError):
+    """The database lacks migrations that the command needs."""
+
+
+def load_settings(config_file: Path | None, options: Mapping[str, str] | None = None) -> Loaded:
+    """The configuration as the service would have it in this folder. Raises `ConfigurationRefused`."""
+    return load(config_file, os.environ, dotenv=Path(".env"), options=options)
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The DSN of the configured server, or of the embedded one: attached to if it runs, else started for as long as this lasts.
+
+    Raises `EmbeddedServerFailed`.
+    """
+    if settings.secrets.database_url is not None:
+        yield settings.secrets.database_url
+        return
+    with embedded.start(settings.database.embedded_dir) as server:
+        if server.notice:
+            click.echo(server.notice, err=True)
+        yield server.dsn
+
+
+@contextmanager
+def ready_database(config_file: Path | None) -> Iterator[str]:
+    """The database of the configuration, for a command that needs the whole schema. The embedded server is brought up to date.
+
+    Raises `SchemaPending` for another one that is not, `MigrationRefused` if it cannot be reached.
+    """
+    settings = load_settings(config_file).settings
+    with database(settings) as dsn:
+        prepare_schema(settings, dsn)
+        yield dsn
+
+
+def prepare_schema(settings: Settings, dsn: str) -> list[str]:
+    """The embedded server is PayNow's own and is migrated here; a server of somebody's is migrated by `paynow migrate` only."""
+    if settings.secrets.database_url is None:
+        return migrations.migrate(dsn)
+    if pending := migrations.pending(dsn):
+        raise SchemaPending(f"the database lacks {', '.join(pending)}: run paynow migrate")
+    return []
+
+
+@asynccontextmanager
+async def open_store(dsn: str) -> AsyncIterator[Store]:
+    """A store for a command: few connections, patient."""
+    store = Store(dsn, connections_max=2, connect_timeout_s=5, acquire_timeout_s=10, statement_timeout_s=30)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def with_store(config_file: Path | None, work: Callable[[Store], Awaitable[Result]]) -> Result:
+    """Runs `work` on the configured database's store."""
+
+    async def run(dsn: str) -> Result:
+        async with open_store(dsn) as store:
+            return await work(store)
+
+    with ready_database(config_file) as dsn:
+        return asyncio.run(run(dsn))
+
+
+def show_json(document: Any) -> None:
+    """JSON for programs."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table as wide as the terminal; into a pipe, one line a row however long it is."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_UNBOUND
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console.print(table)
