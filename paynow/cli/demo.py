@@ -10,6 +10,7 @@ import click
 from dotenv import dotenv_values
 
 from paynow.api_keys import new_key
+from paynow.payments.opening_accounts import read_accounts
 from paynow.resources import folder
 from paynow.settings import Settings
 from paynow.store.imports import import_accounts
@@ -38,7 +39,7 @@ def write_secrets(file: Path) -> None:
 
 def load_accounts(dsn: str) -> None:
     """The demo's accounts; repeating it changes nothing."""
-    import_accounts(dsn, folder("config") / "demo_accounts.csv")
+    import_accounts(dsn, read_accounts(folder("config") / "demo_accounts.csv"))
 
 
 def welcome(settings: Settings, port: int) -> None:

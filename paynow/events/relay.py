@@ -125,7 +125,6 @@ class Relay:
                 async with self._source.turn() as mine:
                     if mine:
                         await self._take_turn()
-                self._failures = 0
                 wait_s = 0.0 if mine else TURN_ASK_S
             except Exception as error:
                 self._failures += 1
@@ -142,15 +141,16 @@ class Relay:
         try:
             while not self._stopping.is_set() and self._clock.monotonic() < ends_at_s:
                 self._wake.clear()
-                await self._round()
-                self._failures = 0
+                if await self._round():
+                    self._failures = 0
                 await self._until(self._wake, self._poll_s)
                 await self._until(self._stopping, ROUND_MIN_S)  # under load: so many events a round, not a round for each event
         finally:
             await self._quiet()
         await self._settle()
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
+        """Whether the store is well as far as this round could tell: it removed what it was told to, or has nothing."""
         moved = await self._settle()
         if moved or len(self._window) < WINDOW_EVENTS_MAX:  # a full window that did not move holds the same events still
             self._window = list(await self._source.pending(WINDOW_EVENTS_MAX))
@@ -160,6 +160,7 @@ class Relay:
         for lane in self._lanes:
             lane.advance(self._window)
         await self._measure()
+        return moved or not self._window
 
     async def _settle(self) -> bool:
         """Puts aside what sinks refused, removes what every sink has. Whether anything was removed."""

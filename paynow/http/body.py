@@ -82,6 +82,4 @@ def _fraction(digits: str) -> Decimal | NotANumber:
         return NotANumber()
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_fraction, parse_int=_integer, parse_constant=lambda _: NotANumber(), strict=True
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_fraction, parse_int=_integer, parse_constant=lambda _: NotANumber(), strict=True)

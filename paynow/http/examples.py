@@ -9,10 +9,10 @@ import orjson
 from paynow.errors import FieldFault, InvalidRequest, Refusal
 from paynow.http.problems import problem
 
-_PAYMENT_ID = "01935d2e-4a3c-7b1e-9c55-2f0e6d1a77c4"
-_CASE_ID = "01935d2e-5b10-7c02-8d41-90b2c3f177c4"
+_PAYMENT_ID = "01a20cff-7d00-752e-89a7-f2a74de44ad5"
+_CASE_ID = "01a20cff-9088-7128-a24b-d23f08244ad5"
 _REQUEST_ID = "5f0c1f6d9a3b4d6c8e7f102938475665"
-_POLICY = "sha256:9b1f6c1a52d0"
+_POLICY = "4e8950f9666aca7a9b1f6c1a52d00c3e"
 _FACTS = {"customerId": "c_123", "payeeId": "p_789", "amount": "125.50", "currency": "USD"}
 _HELD = {"status": "held", "amount": "125.50", "currency": "USD", "expiresAt": "2026-12-01T10:00:00.000Z"}
 _ENDED = {"paymentId": _PAYMENT_ID, "amount": "125.50", "currency": "USD", "endedAt": "2026-11-24T11:30:00.000Z"}
@@ -43,7 +43,7 @@ _DECISION = {
             "attempt": 1,
             "status": "ok",
             "durationMs": 1.84,
-            "output": {"attempts_1m": 1, "payee_known": False, "payee_list": "none"},
+            "output": {"attempts_1m": 1, "attempted_minor_24h": 12550, "payee_known": False, "payee_list": "none", "customer_list": "none"},
         },
         {"step": "decide", "decision": "allow", "fired": [], "unknown": []},
         {"step": "settle", "status": "settled", "decision": "allow"},
@@ -64,7 +64,7 @@ _SUMMARY = {
 
 _CASE = {
     "caseId": _CASE_ID,
-    "paymentId": "01935d2e-5b0f-7a6d-b1c9-41d7e8a377c4",
+    "paymentId": "01a20cff-9089-7181-a54c-5d9dc9f84ad5",
     "customerId": "c_123",
     "status": "open",
     "amount": "2500.00",
@@ -75,14 +75,14 @@ _CASE = {
 
 _EVENT = {
     "specversion": "1.0",
-    "id": "01935d2e-4a3d-7001-a3f2-6c58d90b77c4",
+    "id": "01a20cff-7d01-7651-8317-a6a3a4504ad5",
     "source": "/paynow",
     "type": "paynow.payment.decided",
     "subject": _PAYMENT_ID,
     "time": "2026-11-24T10:00:00.000Z",
     "datacontenttype": "application/json",
     "sequence": "0000000000000000001",
-    "partitionkey": "4d5b4e1f0a9d3c2b7f6e8d9c0a1b2c3d",
+    "partitionkey": "4ad5f175f12fa7da7c135d03d4760dfc",
     "data": {
         "paymentId": _PAYMENT_ID,
         **_FACTS,

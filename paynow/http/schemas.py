@@ -86,10 +86,18 @@ class DecideSchema(Schema):
         unknown = RAISE
 
     customer_id = PlainText(
-        _ID, "1 to 64 of the characters A-Z a-z 0-9 _ . : -", data_key="customerId", required=True, metadata={"description": "Who pays", "example": "c_123"}
+        _ID,
+        "1 to 64 of the characters A-Z a-z 0-9 _ . : -",
+        data_key="customerId",
+        required=True,
+        metadata={"description": "Who pays", "example": "c_123"},
     )
     payee_id = PlainText(
-        _ID, "1 to 64 of the characters A-Z a-z 0-9 _ . : -", data_key="payeeId", required=True, metadata={"description": "Who is paid", "example": "p_789"}
+        _ID,
+        "1 to 64 of the characters A-Z a-z 0-9 _ . : -",
+        data_key="payeeId",
+        required=True,
+        metadata={"description": "Who is paid", "example": "p_789"},
     )
     amount = Amount(required=True, metadata={"description": "Major units, exactly; no more decimals than the currency has", "example": "125.50"})
     currency = CurrencyCode(required=True, metadata={"description": "ISO 4217", "example": "USD"})

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-
 from event_doubles import HandTime, MetersDouble, OutboxInMemory, SinkDouble
+
 from paynow.events import Relay
 
 

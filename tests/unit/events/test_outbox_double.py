@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
-
 from event_doubles import OutboxInMemory
+
 from event_source_contract import DeadLetters, EventSourceContract, Put
 from paynow.store.records import StoredEvent
 

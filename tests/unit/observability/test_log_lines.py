@@ -57,7 +57,7 @@ def test_a_line_is_there_as_soon_as_it_is_logged(configured, tmp_path) -> None:
         assert "now" in (tmp_path / "log").read_text()
 
 
-def test_whoever_adds_a_sink_of_his_own_afterwards_gets_the_redacted_line_only(written) -> None:
+def test_a_sink_that_is_added_afterwards_sees_no_more_of_our_lines_than_we_write(written) -> None:
     records = []
     logger.add(lambda message: records.append(message.record), format="{message}")
     try:

@@ -1,0 +1,264 @@
+"""A sink that fails, hangs, refuses or exits is on its own: the other sinks go on, and it gets everything later, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from event_doubles import HandTime, MetersDouble, OutboxInMemory, SinkDouble
+
+from paynow.events import Relay
+from paynow.events.lane import BACKOFF_FIRST_S, BACKOFF_MAX_S, BATCH_EVENTS_MAX, backoff_s
+from paynow.events.relay import ROUND_MIN_S, WINDOW_EVENTS_MAX
+from paynow.plugin_api import DeliveryRefused
+from waiting import eventually_async
+
+Start = Callable[..., Relay]
+POLL_S = 1.0
+
+
+class TooLarge(DeliveryRefused):
+    """A sink's own kind of refusal."""
+
+
+def waits(time: HandTime) -> list[float]:
+    """The waits after failures: all that is neither the poll nor the pace."""
+    return [seconds for seconds in time.slept_s if seconds not in (0, POLL_S, ROUND_MIN_S)]
+
+
+async def test_a_sink_that_fails_is_tried_again_after_ever_longer_waits(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(1)
+    sink = SinkDouble()
+    sink.failures = [OSError("down")] * 12
+    relay_to(sink)
+    await time.until(lambda: not outbox.rows)
+    assert waits(time) == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30])
+    assert sink.sequences() == [1]
+
+
+async def test_the_waits_start_anew_after_a_success(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    sink = SinkDouble()
+    relay_to(sink)
+    for _ in range(2):
+        sink.failures = [OSError("down")] * 2
+        outbox.put_many(1)
+        await time.until(lambda: not outbox.rows)
+    assert waits(time) == pytest.approx([0.1, 0.2, 0.1, 0.2])
+
+
+def test_chance_spreads_the_waits_over_their_upper_half() -> None:
+    assert backoff_s(1, BACKOFF_FIRST_S, BACKOFF_MAX_S, lambda: 0.0) == BACKOFF_FIRST_S / 2
+    assert backoff_s(1, BACKOFF_FIRST_S, BACKOFF_MAX_S, lambda: 1.0) == BACKOFF_FIRST_S
+    assert backoff_s(10_000, BACKOFF_FIRST_S, BACKOFF_MAX_S, lambda: 1.0) == BACKOFF_MAX_S
+
+
+async def test_the_others_get_an_event_once_while_one_sink_is_tried_again(
+    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+) -> None:
+    outbox.put_many(3)
+    bad, good = SinkDouble("bad"), SinkDouble("good")
+    bad.failures = [OSError("down")] * 8
+    relay_to(bad, good)
+    await time.until(lambda: not outbox.rows)
+    assert (len(good.got), good.deliveries) == (3, 1)
+    assert (len(bad.got), meters.failed) == (3, {"bad": 8})
+
+
+async def test_later_events_reach_the_others_while_one_sink_is_down(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    bad, good = SinkDouble("bad"), SinkDouble("good")
+    bad.failures = [OSError("down")] * 1000
+    relay_to(bad, good)
+    for sequence in range(1, 4):
+        outbox.put_many(1)
+        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 0.1)
+    assert len(outbox.rows) == 3
+
+
+async def test_a_sink_that_is_down_holds_the_others_back_after_a_window_and_loses_nothing(
+    time: HandTime, outbox: OutboxInMemory, relay_to: Start
+) -> None:
+    bad, good = SinkDouble("bad"), SinkDouble("good")
+    bad.failures = [OSError("down")] * 20
+    outbox.put_many(WINDOW_EVENTS_MAX + 700)
+    relay_to(bad, good)
+    await time.advance(100)
+    assert len(good.got) == WINDOW_EVENTS_MAX
+    await time.until(lambda: not outbox.rows, within_s=1000)
+    assert good.sequences() == bad.sequences() == [*range(1, WINDOW_EVENTS_MAX + 701)]
+    assert len(good.got) == WINDOW_EVENTS_MAX + 700
+
+
+async def test_a_batch_that_fails_is_tried_smaller_until_it_fits(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(300)
+    slow = SinkDouble(at_most=7)
+    relay_to(slow)
+    await time.until(lambda: not outbox.rows, within_s=3000)
+    assert slow.sequences() == [*range(1, 301)]
+
+
+async def test_a_batch_grows_again_after_successes(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    sink = SinkDouble()
+    sink.failures = [OSError("down")] * 10
+    outbox.put_many(1)
+    relay_to(sink)
+    await time.until(lambda: not outbox.rows)
+    before = sink.deliveries
+    outbox.put_many(10 * BATCH_EVENTS_MAX)
+    await time.until(lambda: not outbox.rows)
+    assert sink.deliveries - before <= 20
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), TypeError("nonsense"), GeneratorExit()], ids=repr)
+async def test_a_sink_that_raises_anything_harms_nobody(error: BaseException, time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    bad, good = SinkDouble("bad"), SinkDouble("good")
+    bad.failures = [error] * 3
+    outbox.put_many(2)
+    relay_to(bad, good)
+    await time.until(lambda: not outbox.rows)
+    assert bad.sequences() == good.sequences() == [1, 2]
+
+
+async def test_a_sink_whose_method_does_not_fit_is_tried_again_at_the_pace_of_failures(
+    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+) -> None:
+    bad = SinkDouble()
+    bad.deliver = lambda: None  # type: ignore[assignment]
+    outbox.put_many(1)
+    relay_to(bad)
+    await time.advance(120)
+    assert 8 <= meters.failed["one"] <= 14
+
+
+async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(20)
+    refused = outbox.rows[7].event_id
+    picky, other = SinkDouble("picky"), SinkDouble("other")
+    picky.refuses[str(refused)] = DeliveryRefused("too large")
+    relay_to(picky, other)
+    await time.until(lambda: not outbox.rows)
+    assert outbox.dead == {("picky", refused): "DeliveryRefused: too large"}
+    assert picky.sequences() == [*range(1, 7), *range(8, 21)]
+    assert other.sequences() == [*range(1, 21)]
+
+
+async def test_a_refusal_is_not_waited_after(time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start) -> None:
+    outbox.put_many(20)
+    picky = SinkDouble("picky")
+    picky.refuses[str(outbox.rows[7].event_id)] = TooLarge("x" * 10_000)
+    relay_to(picky)
+    await time.until(lambda: not outbox.rows, within_s=1)
+    assert waits(time) == []
+    (error,) = outbox.dead.values()
+    assert error.startswith("TooLarge: xxx")
+    assert len(error) == 500
+    assert meters.failed == {"picky": 1}
+
+
+async def test_several_refused_events_are_all_found(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(BATCH_EVENTS_MAX)
+    refused = {outbox.rows[position].event_id for position in (1, 50, 51, 99, 100)}
+    picky = SinkDouble("picky")
+    picky.refuses = {str(event_id): DeliveryRefused("no") for event_id in refused}
+    relay_to(picky)
+    await time.until(lambda: not outbox.rows)
+    assert {event_id for _, event_id in outbox.dead} == refused
+    assert len(picky.sequences()) == BATCH_EVENTS_MAX - 5
+
+
+async def test_a_sink_that_refuses_everything_ends_with_dead_letters_only(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(9)
+    picky = SinkDouble("picky")
+    picky.refuses = {str(event.event_id): DeliveryRefused("no") for event in outbox.rows.values()}
+    relay_to(picky)
+    await time.until(lambda: not outbox.rows)
+    assert len(outbox.dead) == 9
+    assert picky.got == []
+
+
+async def test_a_failure_while_a_refused_event_is_looked_for_is_a_failure(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    outbox.put_many(4)
+    refused = outbox.rows[3].event_id
+    picky = SinkDouble("picky")
+    picky.refuses[str(refused)] = DeliveryRefused("no")
+    picky.failures = [DeliveryRefused("look"), OSError("down")]
+    relay_to(picky)
+    await time.until(lambda: not outbox.rows)
+    assert [event_id for _, event_id in outbox.dead] == [refused]
+    assert picky.sequences() == [1, 2, 4]
+
+
+async def test_a_sink_that_hangs_counts_as_failed_after_its_time_limit(
+    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+) -> None:
+    hanging, good = SinkDouble("hanging"), SinkDouble("good")
+    hanging.open.clear()
+    outbox.put_many(2)
+    relay_to(hanging, good, deliver_max_s=0.02)
+
+    async def given_up() -> bool:
+        return hanging.cancelled == 1
+
+    await eventually_async(given_up)
+    assert good.sequences() == [1, 2]
+    hanging.open.set()
+    await time.until(lambda: not outbox.rows)
+    assert hanging.sequences() == [1, 2]
+    assert meters.failed == {"hanging": 1}
+
+
+async def test_others_are_not_held_back_by_a_delivery_that_hangs(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    hanging, good = SinkDouble("hanging"), SinkDouble("good")
+    hanging.open.clear()
+    relay_to(hanging, good)
+    for sequence in range(1, 4):
+        outbox.put_many(1)
+        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 0.1)
+    assert hanging.running == 1
+
+
+async def test_a_sink_that_will_not_be_cancelled_is_never_called_twice_at_once(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    stubborn, good = SinkDouble("stubborn"), SinkDouble("good")
+    stubborn.swallows_cancellation = True
+    stubborn.open.clear()
+    outbox.put_many(2)
+    relay = relay_to(stubborn, good, deliver_max_s=0.01)
+
+    async def free() -> bool:
+        return bool(stubborn.cancelled) and not any(lane.delivering for lane in relay._lanes)
+
+    await eventually_async(free)
+    outbox.put_many(1)
+    await time.advance(100)
+    assert len(good.got) == 3
+    assert stubborn.running == 1
+    stubborn.open.set()
+    await time.until(lambda: not outbox.rows)
+    assert stubborn.running_most == 1
+
+
+async def test_a_stop_does_not_wait_for_a_sink_that_will_not_be_cancelled(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+    stubborn = SinkDouble("stubborn")
+    stubborn.swallows_cancellation = True
+    stubborn.open.clear()
+    outbox.put_many(1)
+    relay = relay_to(stubborn)
+    await time.until(lambda: stubborn.running)
+    await asyncio.wait_for(relay.stop(0.01), 5)
+    assert stubborn.closed == 1
+    assert not outbox.taken
+    stubborn.open.set()
+
+
+@pytest.mark.parametrize("error", [OSError("down"), SystemExit(1)], ids=repr)
+async def test_a_sink_that_cannot_close_stops_nobody(error: BaseException, time: HandTime, relay_to: Start) -> None:
+    bad, good = SinkDouble("bad"), SinkDouble("good")
+
+    async def close() -> None:
+        raise error
+
+    bad.close = close  # type: ignore[method-assign]
+    relay = relay_to(bad, good)
+    await time.rest()
+    await relay.stop(1)
+    assert good.closed == 1
