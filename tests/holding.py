@@ -77,11 +77,12 @@ def python_path() -> str:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     arguments = [Path(argument) for argument in sys.argv[1:]]
     try:
         with embedded.start(arguments[0], settings=FAST, bin_dir=arguments[1] if arguments[1:] else None) as server:
-            _say(json.dumps({"state": "started" if server.started else "attached", "dsn": server.dsn}))
             try:
+                _say(json.dumps({"state": "started" if server.started else "attached", "dsn": server.dsn}))
                 sys.stdin.read()
             except KeyboardInterrupt:
                 _say(f"interrupted, and the server answers {execute(server.dsn, 'select 1')[0][0]}")

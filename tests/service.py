@@ -19,7 +19,8 @@ from database import execute
 from waiting import eventually
 
 API_KEY = "the-key-of-the-tests-0123456789"
-UNLIMITED = {"PAYNOW_RATE_LIMIT__CUSTOMER": "off"}
+UNLIMITED = {"PAYNOW_RATE_LIMIT__CUSTOMER": "off", "PAYNOW_POLICY__FILE": str(Path(__file__).parent / "funds_only.toml")}
+"""No customer's limit, and no rule about how many payments there are: for tests that send many."""
 
 
 class RunningService:
@@ -162,5 +163,3 @@ def audit(dsn: str, folder: Path) -> str:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
-
-

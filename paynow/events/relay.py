@@ -125,6 +125,8 @@ class Relay:
                 async with self._source.turn() as mine:
                     if mine:
                         await self._take_turn()
+                    else:
+                        self._failures = 0
                 wait_s = 0.0 if mine else TURN_ASK_S
             except Exception as error:
                 self._failures += 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from paynow.errors import refusals
 from paynow.money import AMOUNT_MINOR_MAX, exponents, to_minor, to_text
 
 ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
@@ -327,7 +328,7 @@ class ProblemSchema(Schema):
     title = fields.String(required=True)
     status = fields.Integer(strict=True, required=True)
     detail = fields.String(required=True)
-    code = fields.String(required=True)
+    code = fields.String(required=True, validate=validate.OneOf([refusal.code for refusal in refusals()]))
     retryable = fields.Boolean(required=True)
     request_id = fields.String(data_key="requestId", required=True)
     errors = fields.List(fields.Nested(FieldFaultSchema))

@@ -127,13 +127,13 @@ def _hold(holding: int, deadline: float) -> None:
 
 
 def _attach_or_launch(place: Place, settings: Mapping[str, str], bin_dir: Path | None, deadline: float) -> bool:
-    """Returns once the server answers: True if it was launched here, and not by somebody's hand at the same time."""
+    """Returns once the server answers: True if it was launched here."""
     launched = False
     log_start_bytes = 0
     while not _answers(place):
         running = file_lock.open_lock(place.running_lock)
         try:
-            if file_lock.takes(running, file_lock.EXCLUSIVE):
+            if file_lock.takes(running, file_lock.EXCLUSIVE) and not _started_by_hand(place):
                 if launched:
                     raise EmbeddedServerFailed(f"PostgreSQL stopped before it answered.\n{_log_tail(place, log_start_bytes)}")
                 log_start_bytes = _fresh_log_bytes(place.log)
@@ -144,7 +144,7 @@ def _attach_or_launch(place: Place, settings: Mapping[str, str], bin_dir: Path |
         if time.monotonic() > deadline:
             raise EmbeddedServerFailed(f"PostgreSQL did not answer in time.\n{_log_tail(place, log_start_bytes)}")
         time.sleep(POLL_S)
-    return launched and not file_lock.is_free(place.running_lock)
+    return launched
 
 
 def _launch(place: Place, settings: Mapping[str, str], programs: Path, running: int) -> None:
@@ -176,15 +176,18 @@ def _initialise(place: Place, programs: Path, running: int, *, durable: bool) ->
     unfinished.rename(place.data_dir)
 
 
+def _started_by_hand(place: Place) -> bool:
+    """Whether the process that `postmaster.pid` names works in the data folder though none of ours lives: somebody started a server there."""
+    try:
+        pid = (place.data_dir / "postmaster.pid").read_text().split()[0]
+        return Path(f"/proc/{pid}/cwd").readlink() == place.data_dir
+    except (OSError, IndexError):
+        return False
+
+
 def _forget_dead_postmaster(place: Place) -> None:
-    """Removes the files in which a server that died left its process id: the number may be another process's by now. Not if that process
-    works in the data folder: somebody started a server there by hand, and PostgreSQL will refuse to start a second one."""
-    pid_file = place.data_dir / "postmaster.pid"
-    with suppress(OSError, IndexError):
-        pid = pid_file.read_text().split()[0]
-        if Path(f"/proc/{pid}/cwd").readlink() == place.data_dir:
-            return
-    for left in (pid_file, place.socket_folder / ".s.PGSQL.5432.lock"):
+    """Removes the files in which a server that died left its process id: the number may be another process's by now."""
+    for left in (place.data_dir / "postmaster.pid", place.socket_folder / ".s.PGSQL.5432.lock"):
         left.unlink(missing_ok=True)
 
 

@@ -26,7 +26,9 @@ def detach() -> None:
 
 def stop_with(keeper_pid: int) -> None:
     """In PostgreSQL's process, after it has become the unprivileged user (which would clear the setting), before it is PostgreSQL:
-    asks Linux for a fast shutdown (SIGINT) when the keeper dies in whatever way."""
+    asks Linux for a fast shutdown (SIGINT) when the keeper dies in whatever way. A job in a shell's background inherits that SIGINT is
+    ignored; PostgreSQL would miss one that comes before it is ready for it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
     if os.getppid() != keeper_pid:

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -20,6 +20,7 @@ from paynow.store import embedded, embedded_place, file_lock
 from paynow.store.embedded import EmbeddedServer, EmbeddedServerFailed
 from waiting import eventually
 
+Hold = Callable[..., Holder]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another user")
 
 
@@ -27,6 +28,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreS
 def folder() -> Iterator[Path]:
     with server_folder() as path:
         yield path
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Starts programs that hold a server; those that a test leaves are ended after it."""
+    with ExitStack() as ended:
+        yield lambda folder, **options: ended.enter_context(closing(Holder(folder, **options)))
 
 
 def start(folder: Path, **options: object) -> EmbeddedServer:
@@ -148,8 +156,8 @@ def test_a_second_program_attaches(folder: Path) -> None:
         assert first.dsn == second.dsn
 
 
-def test_a_short_command_that_started_the_server_does_not_take_it_from_one_that_came_later(folder: Path) -> None:
-    command = Holder(folder)
+def test_a_short_command_that_started_the_server_does_not_take_it_from_one_that_came_later(folder: Path, hold: Hold) -> None:
+    command = hold(folder)
     assert command.said["state"] == "started"
     with start(folder) as server:
         assert not server.started
@@ -158,8 +166,8 @@ def test_a_short_command_that_started_the_server_does_not_take_it_from_one_that_
     assert is_gone(folder)
 
 
-def test_of_many_that_start_at_once_one_starts_and_the_others_attach(folder: Path) -> None:
-    holders = [Holder(folder) for _ in range(6)]
+def test_of_many_that_start_at_once_one_starts_and_the_others_attach(folder: Path, hold: Hold) -> None:
+    holders = [hold(folder) for _ in range(6)]
     try:
         assert sorted(holder.said["state"] for holder in holders) == ["attached"] * 5 + ["started"]
         assert {holder.said["dsn"] for holder in holders} == {holders[0].said["dsn"]}
@@ -183,8 +191,8 @@ def test_starts_and_stops_by_turns_never_fail_each_other(folder: Path) -> None:
     assert is_gone(folder)
 
 
-def test_the_terminals_ctrl_c_reaches_the_program_and_not_the_server(folder: Path) -> None:
-    holder = Holder(folder)
+def test_the_terminals_ctrl_c_reaches_the_program_and_not_the_server(folder: Path, hold: Hold) -> None:
+    holder = hold(folder)
     assert holder.said["state"] == "started"
     assert holder.press_ctrl_c() == "interrupted, and the server answers 1"
     holder.close()
@@ -229,8 +237,8 @@ def test_a_server_started_by_hand_that_does_not_answer_yet_is_waited_for(folder:
 # ---------------------------------------------------------------- killed
 
 
-def test_kill_9_of_the_program_stops_the_server_and_keeps_the_data(folder: Path) -> None:
-    holder = Holder(folder)
+def test_kill_9_of_the_program_stops_the_server_and_keeps_the_data(folder: Path, hold: Hold) -> None:
+    holder = hold(folder)
     remember(holder.said["dsn"], 1)
     holder.kill()
     eventually(lambda: is_gone(folder), within_s=5)
@@ -238,17 +246,17 @@ def test_kill_9_of_the_program_stops_the_server_and_keeps_the_data(folder: Path)
         assert remembered(server.dsn) == [1]
 
 
-def test_a_start_right_after_kill_9_of_the_program_does_not_get_the_dying_server(folder: Path) -> None:
+def test_a_start_right_after_kill_9_of_the_program_does_not_get_the_dying_server(folder: Path, hold: Hold) -> None:
     for round_ in range(5):
-        holder = Holder(folder)
+        holder = hold(folder)
         remember(holder.said["dsn"], round_)
         holder.kill()
         with start(folder) as server:
             assert remembered(server.dsn) == list(range(round_ + 1))
 
 
-def test_kill_9_of_the_keeper_stops_the_server_too(folder: Path) -> None:
-    holder = Holder(folder)
+def test_kill_9_of_the_keeper_stops_the_server_too(folder: Path, hold: Hold) -> None:
+    holder = hold(folder)
     assert holder.said["state"] == "started"
     os.kill(keeper_of(folder), signal.SIGKILL)
     eventually(lambda: file_lock.is_free(folder / "running.lock"), within_s=5)
@@ -256,8 +264,8 @@ def test_kill_9_of_the_keeper_stops_the_server_too(folder: Path) -> None:
     assert is_gone(folder)
 
 
-def test_kill_9_of_everything_at_once_keeps_the_data(folder: Path) -> None:
-    holder = Holder(folder)
+def test_kill_9_of_everything_at_once_keeps_the_data(folder: Path, hold: Hold) -> None:
+    holder = hold(folder)
     remember(holder.said["dsn"], 1)
     for pid in (keeper_of(folder), postmaster_of(folder)):
         os.kill(pid, signal.SIGKILL)
@@ -321,9 +329,14 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(folder: Path) ->
     start(folder).stop()
 
 
-def test_a_server_that_does_not_answer_in_time_is_not_left_running(folder: Path) -> None:
-    with pytest.raises(EmbeddedServerFailed, match="in time"):
-        start(folder, ready_within_s=0)
+@pytest.mark.parametrize("interrupt", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_server_that_does_not_answer_in_time_is_not_left_running(folder: Path, interrupt: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGINT, interrupt)  # which the server inherits, and must not heed
+    try:
+        with pytest.raises(EmbeddedServerFailed, match="in time"):
+            start(folder, ready_within_s=0)
+    finally:
+        signal.signal(signal.SIGINT, before)
     eventually(lambda: is_gone(folder))
 
 
@@ -418,11 +431,11 @@ def test_programs_that_nobody_cannot_run_are_copied_beside_the_data(folder: Path
     assert (closed.stat().st_mode & 0o777) == 0o700
 
 
-def test_an_ordinary_user_runs_it_as_himself(folder: Path) -> None:
+def test_an_ordinary_user_runs_it_as_himself(folder: Path, hold: Hold) -> None:
     home = folder / "home"
     home.mkdir()
     shutil.chown(home, "daemon", "daemon")
-    holder = Holder(home, user="daemon")
+    holder = hold(home, user="daemon")
     assert holder.said["state"] == "started"
     assert owner_of(postmaster_of(home)) == "daemon"
     holder.kill()
@@ -432,9 +445,9 @@ def test_an_ordinary_user_runs_it_as_himself(folder: Path) -> None:
         assert owner_of(postmaster_of(home)) == "daemon", "root must run it as the one whose data they are"
 
 
-def test_an_ordinary_user_is_told_that_the_data_are_anothers(folder: Path) -> None:
+def test_an_ordinary_user_is_told_that_the_data_are_anothers(folder: Path, hold: Hold) -> None:
     start(folder).stop()
-    holder = Holder(folder, user="daemon")
+    holder = hold(folder, user="daemon")
     assert holder.said["state"] == "failed"
     assert "belong to another user" in holder.said["reason"]
     holder.close()

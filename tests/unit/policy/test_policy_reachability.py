@@ -123,7 +123,7 @@ def test_so_many_cases_that_they_cannot_be_gone_through_count_as_possible_and_ta
     assert faults_of_when(nested) == []
     chain = "getDevice.trusted"
     for n in range(28):
-        chain = f"getDevice.age_days > {n} == ({chain})"
+        chain = f"getDevice.age_days % 7 == {n} == ({chain})"
     assert faults_of_when(chain) == []
     assert time.perf_counter() - started_s < 5
 

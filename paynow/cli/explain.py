@@ -1,0 +1,192 @@
+"""`paynow explain`: how a payment was decided, from what was stored with it, and whether it would be decided so again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import orjson
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from paynow.cli import EXIT_FAULT
+from paynow.cli.common import WIDTH_UNBOUND, config_option, json_option, load_settings, show_json, with_store
+from paynow.clock import rfc3339
+from paynow.errors import PayNowError
+from paynow.money import to_text
+from paynow.payments.answer import payment_json
+from paynow.payments.recorded import Difference, Recorded, Span, decide_again, read_answer, spans
+from paynow.plugin_api import Field
+from paynow.plugin_loader import load_plugins
+from paynow.policy import compile_policy
+from paynow.store import Store
+from paynow.store.records import StoredCase, StoredPayment, StoredPolicy
+
+BAR_CELLS = 24
+STYLES = {"allow": "bold green", "review": "bold yellow", "block": "bold red", "ok": "green", "settled": "green"}
+
+
+class NoSuchPayment(PayNowError):
+    """No payment was decided under that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    payment: StoredPayment
+    case: StoredCase | None
+    policy: StoredPolicy | None
+
+
+@click.command()
+@click.argument("payment_id", type=click.UUID)
+@click.option("--verify", is_flag=True, help="Decide it again from what was recorded; exit code 1 if something comes out differently.")
+@config_option
+@json_option
+def explain(payment_id: UUID, verify: bool, config_file: Path | None, as_json: bool) -> None:
+    """Show how a payment was decided: what the tools said and how long they took, the rules, the settle, and how things stand now."""
+    outputs = _declared_outputs(config_file) if verify else {}
+    found = with_store(config_file, lambda store: _find(store, payment_id))
+    recorded = read_answer(found.payment.answer)
+    differences = _verified(found, recorded, outputs) if verify else None
+    if as_json:
+        show_json(_document(found, differences))
+    else:
+        _show(_output(), found, recorded, differences)
+    if differences:
+        sys.exit(EXIT_FAULT)
+
+
+def _declared_outputs(config_file: Path | None) -> dict[str, Mapping[str, Field]]:
+    """The outputs of all tools that are enabled: plan and policy may have changed since. Raises `ConfigurationRefused`."""
+    loaded = load_settings(config_file)
+    return {name: tool.output for name, tool in load_plugins(loaded.settings, origin_of=loaded.origin_of).tools.items()}
+
+
+async def _find(store: Store, payment_id: UUID) -> _Found:
+    payment = await store.payments.find(payment_id)
+    if payment is None:
+        raise NoSuchPayment(f"there is no payment {payment_id}")
+    case = await store.payments.find_case(payment.case_id) if payment.case_id else None
+    return _Found(payment, case, await store.administration.policy(payment.policy_version))
+
+
+def _verified(found: _Found, recorded: Recorded, outputs: Mapping[str, Mapping[str, Field]]) -> list[Difference]:
+    if found.policy is None:
+        return [Difference("policy", recorded.policy_version, "is not stored")]
+    policy = compile_policy(found.policy.body, origin=f"policy {found.policy.version}", tools=outputs)
+    return decide_again(recorded, found.payment.payment, policy)
+
+
+def _document(found: _Found, differences: list[Difference] | None) -> dict[str, Any]:
+    payment, case = found.payment, found.case
+    document = {
+        "payment": payment_json(payment.payment),
+        "answer": orjson.loads(payment.answer),
+        "now": {
+            "reservation": payment.reservation,
+            "reservedUntil": payment.reserved_until and rfc3339(payment.reserved_until),
+            "reservationEndedAt": payment.reservation_ended_at and rfc3339(payment.reservation_ended_at),
+            "case": case and {"caseId": str(case.case_id), "status": case.status, "openedAt": rfc3339(case.opened_at)},
+        },
+    }
+    if differences is not None:
+        document["verified"] = {"same": not differences, "differences": [asdict(difference) for difference in differences]}
+    return document
+
+
+def _output() -> Console:
+    output = Console(highlight=False)
+    if not output.is_terminal:
+        output.width = WIDTH_UNBOUND
+    return output
+
+
+def _show(output: Console, found: _Found, recorded: Recorded, differences: list[Difference] | None) -> None:
+    _show_facts(output, found, recorded)
+    output.print()
+    _show_steps(output, recorded.steps)
+    if differences is not None:
+        output.print()
+        _show_verified(output, differences)
+
+
+def _show_facts(output: Console, found: _Found, recorded: Recorded) -> None:
+    payment = found.payment.payment
+    decision = Text.assemble((recorded.decision, STYLES[recorded.decision]), ", degraded" if recorded.degraded else "", f"  at {recorded.decided_at}")
+    facts: list[tuple[str, Text | str]] = [
+        ("payment", str(payment.payment_id)),
+        ("from, to", f"{payment.customer_id} to {payment.payee_id}"),
+        ("amount", f"{to_text(payment.amount_minor, payment.currency)} {payment.currency}"),
+        ("decision", decision),
+        *(("reason", f"{reason.code}: {reason.message}") for reason in recorded.reasons),
+        ("policy", recorded.policy_version),
+        ("reservation", _reservation_now(found.payment)),
+        ("case", f"{found.case.case_id}, {found.case.status}" if found.case else "none"),
+    ]
+    for name, value in facts:
+        output.print(Text.assemble((f"{name:<13}", "dim"), value))
+
+
+def _reservation_now(payment: StoredPayment) -> str:
+    if payment.reservation is None or payment.reserved_until is None:
+        return "none"
+    if payment.reservation_ended_at is not None:
+        return f"{payment.reservation} at {rfc3339(payment.reservation_ended_at)}"
+    return f"{payment.reservation} until {rfc3339(payment.reserved_until)}"
+
+
+def _show_steps(output: Console, steps: Sequence[Mapping[str, Any]]) -> None:
+    """A line a step, its bar where it stood in time; below it what the tool said."""
+    times = spans(steps)
+    whole_ms = max((span.start_ms + span.duration_ms for span in times if span), default=0.0)
+    width = max((len(step["tool"]) for step in steps if "tool" in step), default=0)
+    for step, span in zip(steps, times, strict=True):
+        if span is None:
+            output.print(_line(step, width))
+            continue
+        status = f"{step['status']}{' ' + step['error'] if 'error' in step else ''}"
+        duration = f"{span.duration_ms:>9.2f} ms  "
+        bar = Text(_bar(span, whole_ms), STYLES.get(step["status"], "red"))
+        output.print(Text.assemble(f"{'tool':<10}{step['tool']:<{width}}  #{step['attempt']} ", duration, bar, "  ", (status, bar.style)))
+        if "output" in step:
+            said = "  ".join(f"{name}={json.dumps(value)}" for name, value in step["output"].items())
+            output.print(Padding(Text(said, "dim"), (0, 0, 0, 10)))
+
+
+def _line(step: Mapping[str, Any], width: int) -> Text:
+    kind = f"{step['step']:<10}"
+    match step["step"]:
+        case "plan":
+            return Text(kind + ", ".join(step["tools"]))
+        case "fallback":
+            return Text.assemble(kind, f"{step['tool']:<{width}}  ", (f"gave no answer: {step['onFailure']}", "yellow"))
+        case "decide":
+            rules = [f"{word} {', '.join(step[name])}" for word, name in (("fired", "fired"), ("unknown", "unknown")) if step[name]]
+            return Text.assemble(kind, (step["decision"], STYLES[step["decision"]]), f"  {'; '.join(rules) or 'no rule fired'}")
+        case "settle":
+            reason = f" for {step['reason']}" if "reason" in step else ""
+            return Text.assemble(kind, (step["decision"], STYLES[step["decision"]]), f"  {step['status']}{reason}")
+        case _:
+            return Text(kind)
+
+
+def _bar(span: Span, whole_ms: float) -> str:
+    """At least one cell, at its place among all."""
+    cells_per_ms = BAR_CELLS / whole_ms if whole_ms else 0.0
+    start = min(round(span.start_ms * cells_per_ms), BAR_CELLS - 1)
+    length = max(1, min(round(span.duration_ms * cells_per_ms), BAR_CELLS - start))
+    return (" " * start + "━" * length).ljust(BAR_CELLS)
+
+
+def _show_verified(output: Console, differences: list[Difference]) -> None:
+    if not differences:
+        output.print(Text.assemble(("verified  ", "green"), "the same policy on the same outputs gives the same decision"))
+    for difference in differences:
+        output.print(Text.assemble((f"{difference.what} differs", "bold red"), f": recorded {difference.recorded}; again {difference.again}"))

@@ -1,0 +1,221 @@
+-- name: audit_accounts_equal_ledger
+-- Each account's money against the sums of its ledger entries.
+select concat_ws(' ', customer_id, currency),
+    case when a.available is null then 'entries without an account'
+        else concat('holds ', a.available, ' available and ', a.reserved, ' reserved; its entries come to ',
+            coalesce(l.available, 0), ' and ', coalesce(l.reserved, 0)) end
+from accounts a
+full join (
+    select customer_id, currency, sum(available_change) as available, sum(reserved_change) as reserved from ledger_entries group by 1, 2
+) l using (customer_id, currency)
+where (a.available, a.reserved) is distinct from (coalesce(l.available, 0), coalesce(l.reserved, 0))
+
+-- name: audit_balances_not_negative
+-- No account below zero, in either part.
+select concat_ws(' ', customer_id, currency), concat('holds ', available, ' available and ', reserved, ' reserved')
+from accounts where available < 0 or reserved < 0
+
+-- name: audit_ledger_gapless
+-- Each account's entries are numbered from one to its counter, without a gap.
+select concat_ws(' ', customer_id, currency),
+    concat('counts ', a.entry_seq, ' entries; there are ', coalesce(l.entries, 0), ', the last is number ', coalesce(l.last, 0))
+from accounts a
+left join (select customer_id, currency, count(*) as entries, max(entry_seq) as last from ledger_entries group by 1, 2) l using (customer_id, currency)
+where (a.entry_seq, a.entry_seq) is distinct from (coalesce(l.entries, 0), coalesce(l.last, 0))
+
+-- name: audit_reserved_is_held
+-- What an account has reserved is the sum of its payments that are held.
+select concat_ws(' ', customer_id, currency), concat('has ', coalesce(a.reserved, 0), ' reserved; its held payments come to ', coalesce(h.held, 0))
+from accounts a
+full join (select customer_id, currency, sum(amount_minor) as held from payments where reservation = 'held' group by 1, 2) h using (customer_id, currency)
+where coalesce(a.reserved, 0) <> coalesce(h.held, 0)
+
+-- name: audit_allowed_reserve_once
+-- Each allowed payment has exactly one reserve entry, of its amount.
+select concat_ws(' ', p.customer_id, p.payment_id),
+    case when e.entries is null then 'was allowed, but nothing was reserved'
+        when e.entries > 1 then concat('reserved ', e.entries, ' times')
+        else concat('reserved ', e.amount, ' ', e.currency, ', its amount is ', p.amount_minor, ' ', p.currency) end
+from payments p
+left join (
+    select customer_id, payment_id, count(*) as entries, min(reserved_change) as amount, min(currency) as currency
+    from ledger_entries where kind = 'reserve' group by 1, 2
+) e using (customer_id, payment_id)
+where p.decision = 'allow' and (e.entries, e.amount, e.currency) is distinct from (1, p.amount_minor, p.currency)
+
+-- name: audit_only_allowed_reserve
+-- No reserve entry belongs to a payment that was not allowed.
+select concat_ws(' ', e.customer_id, e.payment_id), concat('reserved ', e.reserved_change, ' ', e.currency, ', but ',
+    case when p.decision is null then 'there is no such payment' else concat('the decision is ', p.decision) end)
+from ledger_entries e
+left join payments p using (customer_id, payment_id)
+where e.kind = 'reserve' and p.decision is distinct from 'allow'
+
+-- name: audit_reservations_end_once
+-- Each reservation that has ended has exactly one entry that says so, of its amount; each other payment has none.
+select concat_ws(' ', customer_id, payment_id), concat('its reservation is ', coalesce(p.reservation::text, 'none'), '; ',
+    case when e.entries is null then 'no entry ends it' else concat(e.entries, ' end it: ', e.kind, ' of ', e.amount, ' ', e.currency) end)
+from payments p
+full join (
+    select customer_id, payment_id, count(*) as entries, min(kind::text) as kind, min(-reserved_change) as amount, min(currency) as currency
+    from ledger_entries where kind in ('capture', 'release', 'expire') group by 1, 2
+) e using (customer_id, payment_id)
+where case when p.reservation <> 'held'
+    then (e.entries, e.kind, e.amount, e.currency) is distinct from (1,
+        case p.reservation when 'captured' then 'capture' when 'released' then 'release' else 'expire' end, p.amount_minor, p.currency)
+    else e.entries is not null end
+
+-- name: audit_decided_keys_have_their_payment
+-- Each decided idempotency key leads to the stored payment that its fingerprint stands for.
+select concat_ws(' ', k.customer_id, k.payment_id),
+    case when p.payment_id is null then 'its key is decided, but there is no such payment' else 'its key stands for another payment' end
+from idempotency_keys k
+left join payments p using (customer_id, payment_id)
+where k.state = 'decided' and (p.payment_id is null
+    or k.fingerprint <> sha256(convert_to(concat_ws(chr(10), p.customer_id, p.payee_id, p.amount_minor, p.currency), 'UTF8')))
+
+-- name: audit_payments_have_their_key
+-- Each payment has exactly one key, and it is decided; it may have none when the retention of keys is over (its id tells when it began).
+select concat_ws(' ', p.customer_id, p.payment_id), concat('has ', coalesce(k.keys, 0), ' keys, of which ', coalesce(k.decided, 0), ' are decided')
+from payments p
+left join (
+    select customer_id, payment_id, count(*) as keys, count(*) filter (where state = 'decided') as decided from idempotency_keys group by 1, 2
+) k using (customer_id, payment_id)
+where case when k.keys is not null then (k.keys, k.decided) <> (1, 1)
+    else %(retention)s::interval is null or to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
+        > now() - %(retention)s::interval + interval '5 minutes' end
+
+-- name: audit_claims_are_finished
+-- No claim stands a minute after its lease ran out.
+select concat_ws(' ', customer_id, payment_id),
+    concat('is in flight since ', claimed_at, ', its lease ended at ', lease_until, ': a running service finishes it, or a retry of its key')
+from idempotency_keys where state = 'processing' and lease_until < now() - interval '1 minute'
+
+-- name: audit_event_sequences_count
+-- Each customer's event number is the number of decisions and of ended reservations.
+select customer_id, concat('the event number is ', c.event_seq, '; decisions and ended reservations are ', coalesce(p.events, 0))
+from customers c
+left join (select customer_id, count(*) + count(*) filter (where reservation <> 'held') as events from payments group by 1) p using (customer_id)
+where c.event_seq <> coalesce(p.events, 0)
+
+-- name: audit_outbox_in_sequence
+-- The events of a customer that wait are the last ones, in order, each once; none is beyond the customer's number.
+select concat_ws(' ', o.customer_id, o.event_id), concat('event ', o.sequence, ' of ', coalesce(c.event_seq, 0),
+    case when o.before is not null then concat(' comes after ', o.before) end, case when o.after is null then ' and is the last that waits' end)
+from (
+    select customer_id, event_id, sequence, lag(sequence) over w as before, lead(sequence) over w as after
+    from outbox window w as (partition by customer_id order by position)
+) o
+left join customers c using (customer_id)
+where o.sequence <> o.before + 1 or (o.after is null and o.sequence <> coalesce(c.event_seq, 0))
+union all
+select concat_ws(' ', d.customer_id, d.event_id), concat('dead letter ', d.sequence, ' of ', coalesce(c.event_seq, 0), ' events')
+from dead_letters d
+left join customers c using (customer_id)
+where d.sequence > coalesce(c.event_seq, 0)
+
+-- name: audit_outbox_tells_what_happened
+-- Each event that waits says of its payment what is stored, and no two say the same.
+select concat_ws(' ', o.customer_id, o.event_id), concat(o.type, ' of ', o.subject, ' says ', coalesce(o.data ->> 'decision', o.data ->> 'reservation'), '; ',
+    case when p.payment_id is null then 'there is no such payment' when o.alike > 1 then concat('it waits ', o.alike, ' times')
+        else concat_ws(', ', 'stored are ' || p.decision, p.reservation) end)
+from (select *, count(*) over (partition by customer_id, type, subject) as alike from outbox) o
+left join payments p on p.customer_id = o.customer_id and p.payment_id::text = o.subject
+where (o.type = 'paynow.payment.decided' or starts_with(o.type, 'paynow.reservation.'))
+    and (o.alike > 1 or (o.data ->> 'paymentId', o.data ->> 'customerId') is distinct from (p.payment_id::text, p.customer_id)
+        or case when o.type = 'paynow.payment.decided' then o.data ->> 'decision' is distinct from p.decision::text
+            else substr(o.type, 20) is distinct from p.reservation::text end)
+
+-- name: audit_reviews_have_one_case
+-- Each review has exactly one case or waits for it; none if no tool was asked for one, which its trace tells.
+select concat_ws(' ', customer_id, payment_id),
+    case when p.case_pending then 'waits for a case that is open' else concat('is a review with ', coalesce(c.cases, 0), ' cases') end
+from payments p
+left join (select customer_id, payment_id, count(*) as cases from cases group by 1, 2) c using (customer_id, payment_id)
+where p.decision = 'review' and case when p.case_pending then c.cases is not null
+    when c.cases is null then json_or_null(p.answer) -> 'agentTrace' -> -2 ->> 'step' is distinct from 'decide'
+    else c.cases <> 1 end
+
+-- name: audit_only_reviews_have_cases
+-- Each case belongs to a review, of its amount.
+select concat_ws(' ', customer_id, c.case_id), concat('is about ', c.amount_minor, ' ', c.currency, ' of ', c.payment_id, '; ',
+    case when p.decision is null then 'there is no such payment' else concat('stored are ', p.decision, ', ', p.amount_minor, ' ', p.currency) end)
+from cases c
+left join payments p using (customer_id, payment_id)
+where (p.decision, p.amount_minor, p.currency) is distinct from ('review', c.amount_minor, c.currency)
+
+-- name: audit_spending_counts_allowed
+-- What a customer spent, as the signals count it, is the number and sum of the allowed payments.
+select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(s.allowed_count, 0), ' allowed of ', coalesce(s.allowed_sum, 0),
+    ' in all; there are ', coalesce(p.payments, 0), ' of ', coalesce(p.amount, 0))
+from spending s
+full join (
+    select customer_id, currency, count(*) as payments, sum(amount_minor) as amount from payments where decision = 'allow' group by 1, 2
+) p using (customer_id, currency)
+where (s.allowed_count, s.allowed_sum) is distinct from (p.payments, p.amount)
+
+-- name: audit_known_payees_were_allowed
+-- The payees that a customer is known to pay are those of the allowed payments.
+select concat_ws(' ', customer_id, payee_id),
+    case when p.allowed is null then 'is known, but no payment was allowed' else concat('is not known, but ', p.allowed, ' payments were allowed') end
+from known_payees k
+full join (select customer_id, payee_id, count(*) as allowed from payments where decision = 'allow' group by 1, 2) p using (customer_id, payee_id)
+where p.allowed is null or k.first_allowed_at is null
+
+-- name: audit_answers_agree
+-- Each stored answer says what the columns say, and its trace leads to its decision.
+select concat_ws(' ', p.customer_id, p.payment_id), concat('the answer ', said.differs)
+from payments p
+left join unnest(%(currencies)s::text[], %(exponents)s::int[]) u (currency, exponent) on u.currency = p.currency
+left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
+cross join lateral (select json_or_null(p.answer) as answer) j
+cross join lateral (
+    select jsonb_path_query_first(j.answer, '$.agentTrace[*] ? (@.step == "decide")') ->> 'decision' as decided,
+        j.answer -> 'agentTrace' -> -1 as settle
+) t
+cross join lateral (
+    select case when j.answer is null then 'is not JSON' else 'differs in ' || nullif(concat_ws(', ',
+        case when j.answer ->> 'paymentId' is distinct from p.payment_id::text then 'paymentId' end,
+        case when j.answer ->> 'decision' is distinct from p.decision::text then 'decision' end,
+        case when j.answer ->> 'degraded' is distinct from p.degraded::text
+            or p.degraded <> jsonb_path_exists(j.answer, '$.agentTrace[*] ? (@.step == "fallback")') then 'degraded' end,
+        case when j.answer ->> 'policyVersion' is distinct from p.policy_version then 'policyVersion' end,
+        case when j.answer ->> 'caseId' <> coalesce(c.case_id::text, '') then 'caseId' end,
+        case when (j.answer -> 'reservation' ->> 'amount', j.answer -> 'reservation' ->> 'currency') is distinct from (
+            case when p.decision = 'allow' then round(p.amount_minor / 10::numeric ^ u.exponent, u.exponent)::text end,
+            case when p.decision = 'allow' then p.currency end) then 'reservation' end,
+        case when (t.settle ->> 'step', t.settle ->> 'decision') is distinct from ('settle', p.decision::text)
+            or t.decided is distinct from case when t.settle ->> 'status' = 'overruled' then 'allow' else p.decision::text end then 'agentTrace' end
+    ), '') end as differs
+) said
+where said.differs is not null
+
+-- name: audit_degraded_is_not_more_permissive
+-- No degraded decision is milder than the fallbacks of the tools that failed.
+select concat_ws(' ', p.customer_id, p.payment_id), concat('the decision is ', p.decision, ', a fallback demands ',
+    case when f.block then 'block' else 'review' end)
+from payments p
+cross join lateral (select json_or_null(p.answer) as answer) j
+cross join lateral (
+    select jsonb_path_exists(j.answer, '$.agentTrace[*] ? (@.step == "fallback" && @.onFailure == "block")') as block,
+        jsonb_path_exists(j.answer, '$.agentTrace[*] ? (@.step == "fallback" && @.onFailure == "review")') as review
+) f
+where p.degraded and ((f.block and p.decision <> 'block') or (f.review and p.decision = 'allow'))
+
+-- name: audit_policies_are_unchanged
+-- Each policy's version is the hash of its text, so that a decision can be run again by it.
+select version, concat('its text, added at ', added_at, ', has another hash')
+from policies where version <> left(encode(sha256(convert_to(body, 'UTF8')), 'hex'), 32)
+
+-- name: audit_guards_are_on
+-- The schema's own guards are in force: constraints validated, triggers enabled, indexes valid.
+select concat_ws(' ', conrelid::regclass, conname), 'the constraint is not validated'
+from pg_constraint where connamespace = current_schema()::regnamespace and not convalidated
+union all
+select concat_ws(' ', tgrelid::regclass, tgname), 'the trigger is disabled'
+from pg_trigger join pg_class on pg_class.oid = tgrelid
+where relnamespace = current_schema()::regnamespace and tgenabled not in ('O', 'A')
+union all
+select concat_ws(' ', indrelid::regclass, indexrelid::regclass), 'the index is not valid'
+from pg_index join pg_class on pg_class.oid = indrelid
+where relnamespace = current_schema()::regnamespace and not indisvalid

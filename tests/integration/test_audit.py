@@ -1,0 +1,269 @@
+"""The audit: clean after real traffic, and each check fires, alone, when what it guards is broken on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+
+from database import execute
+from paynow.store.audit import CHECKS, SHOWN_MAX, Finding, audit
+from paynow.store.session import DatabaseFailed
+from service import body, open_account, running
+
+ROOT = Path(__file__).parents[2]
+
+MOVE = """
+alter table ledger_entries drop constraint ledger_entries_kind_says_the_way;
+insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
+select a.customer_id, a.currency, a.entry_seq + 1, {kind}, {available}, {reserved}, p.payment_id
+from payments p join accounts a using (customer_id, currency) where {which};
+insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change)
+select a.customer_id, a.currency, a.entry_seq + 2, 'adjust', -({available}), -({reserved})
+from payments p join accounts a using (customer_id, currency) where {which};
+update accounts a set entry_seq = entry_seq + 2 from payments p where p.customer_id = a.customer_id and p.currency = a.currency and {which};
+"""
+"""One entry too many, and another that makes the sums right again."""
+
+HELD = "p.reservation = 'held' and p.customer_id = 'c_held'"
+BLOCKED = "p.decision = 'block' and p.customer_id = 'c_poor'"
+FALLBACK = '{"step":"fallback","tool":"getRiskSignals","onFailure":"review"},{"step":"decide"'
+
+BREAKS = {
+    "decided_keys_have_their_payment": [
+        "update idempotency_keys set fingerprint = sha256('other') where customer_id = 'c_held'",
+        """insert into idempotency_keys (customer_id, key, fingerprint, payment_id, state, claim_token)
+            select customer_id, 'nowhere', fingerprint, gen_random_uuid(), 'decided', claim_token
+            from idempotency_keys where customer_id = 'c_held'""",
+    ],
+    "payments_have_their_key": [
+        "delete from idempotency_keys where customer_id = 'c_held'",
+        """insert into idempotency_keys (customer_id, key, fingerprint, payment_id, state, claim_token)
+            select customer_id, 'second', fingerprint, payment_id, 'decided', claim_token from idempotency_keys where customer_id = 'c_held'""",
+    ],
+    "accounts_equal_ledger": [
+        "update accounts set available = available + 1 where customer_id = 'c_held'",
+        "update ledger_entries set available_change = available_change + 1 where kind = 'credit' and customer_id = 'c_held'",
+    ],
+    "balances_not_negative": [
+        """alter table accounts drop constraint accounts_available_check;
+            insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change)
+            select customer_id, currency, entry_seq + 1, 'adjust', -available - 1, 0 from accounts where customer_id = 'c_held';
+            update accounts set available = -1, entry_seq = entry_seq + 1 where customer_id = 'c_held'""",
+    ],
+    "ledger_gapless": [
+        "update accounts set entry_seq = entry_seq + 1 where customer_id = 'c_held'",
+        "update ledger_entries set entry_seq = entry_seq + 10 where kind = 'credit' and customer_id = 'c_held'",
+    ],
+    "reserved_is_held": [
+        """alter table ledger_entries drop constraint ledger_entries_kind_says_the_way;
+            insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change)
+            select customer_id, currency, entry_seq + 1, 'adjust', 0, 5 from accounts where customer_id = 'c_held';
+            update accounts set reserved = reserved + 5, entry_seq = entry_seq + 1 where customer_id = 'c_held'""",
+    ],
+    "guards_are_on": [
+        "alter table ledger_entries disable trigger ledger_entries_append_only",
+        """alter table accounts drop constraint accounts_reserved_check;
+            alter table accounts add constraint accounts_reserved_check check (reserved >= 0) not valid""",
+    ],
+    "allowed_reserve_once": [MOVE.format(kind="'reserve'", available="-p.amount_minor", reserved="p.amount_minor", which=HELD)],
+    "only_allowed_reserve": [MOVE.format(kind="'reserve'", available="-p.amount_minor", reserved="p.amount_minor", which=BLOCKED)],
+    "reservations_end_once": [
+        MOVE.format(kind="'capture'", available="0", reserved="-p.amount_minor", which=HELD),
+        MOVE.format(kind="'release'", available="p.amount_minor", reserved="-p.amount_minor", which="p.reservation = 'captured'"),
+    ],
+    "answers_agree": [
+        """update payments set answer = replace(answer, '"decision":"block"', '"decision":"review"') where customer_id = 'c_poor'""",
+        "update payments set answer = replace(answer, payment_id::text, gen_random_uuid()::text) where customer_id = 'c_held'",
+        "update payments set answer = 'not JSON' where customer_id = 'c_poor'",
+        """update payments set answer = replace(answer, '"amount":"1.00"', '"amount":"1.01"') where customer_id = 'c_held'""",
+    ],
+    "spending_counts_allowed": [
+        "update spending set allowed_count = allowed_count + 1 where customer_id = 'c_held'",
+        "update spending set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
+        "delete from spending where customer_id = 'c_held'",
+    ],
+    "known_payees_were_allowed": [
+        "insert into known_payees (customer_id, payee_id) values ('c_held', 'p_stranger')",
+        "delete from known_payees where customer_id = 'c_held'",
+    ],
+    "claims_are_finished": [
+        """insert into idempotency_keys (customer_id, key, fingerprint, payment_id, claim_token, lease_until, payee_id, amount_minor, currency,
+            request_id, policy_version) select 'c_held', 'dead', sha256('dead'), gen_random_uuid(), gen_random_uuid(),
+            now() - interval '2 minutes', 'p_1', 1, 'USD', 'r', version from policies""",
+    ],
+    "event_sequences_count": [
+        "delete from outbox where customer_id = 'c_held'; update customers set event_seq = event_seq + 1 where customer_id = 'c_held'",
+    ],
+    "outbox_in_sequence": [
+        "delete from outbox where customer_id = 'c_many' and sequence = 2",
+        "delete from outbox where customer_id = 'c_many' and sequence = (select event_seq from customers where customer_id = 'c_many')",
+        "update outbox set sequence = sequence + 7 where customer_id = 'c_held'",
+    ],
+    "outbox_tells_what_happened": [
+        "update outbox set data = replace(data::text, '\"allow\"', '\"block\"')::json where customer_id = 'c_held'",
+        "update outbox set subject = gen_random_uuid()::text where customer_id = 'c_held'",
+    ],
+    "reviews_have_one_case": ["update payments set case_pending = true where decision = 'review'"],
+    "only_reviews_have_cases": [
+        """insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
+            select customer_id, gen_random_uuid(), payment_id, amount_minor, currency, '[]' from payments where customer_id = 'c_poor'""",
+        "update cases set amount_minor = amount_minor + 1",
+    ],
+    "degraded_is_not_more_permissive": [
+        f"""update payments set degraded = true, answer = replace(replace(answer, '"degraded":false', '"degraded":true'), '{{"step":"decide"',
+            '{FALLBACK}') where customer_id = 'c_held'""",
+    ],
+    "policies_are_unchanged": ["update policies set body = body || ' '"],
+}
+
+
+@pytest.fixture(scope="module")
+def traffic(postgres_server, template_database: str, database_numbers: Iterator[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database after every kind of decision and end of a reservation, with all its events waiting; to be copied."""
+    name = f"test_{next(database_numbers)}"
+    execute(postgres_server.dsn, f"create database {name} template {template_database}")
+    dsn = make_dsn(postgres_server.dsn, dbname=name)
+    for customer in ("c_held", "c_captured", "c_released", "c_rich", "c_many"):
+        open_account(dsn, customer, 1_000_000)
+    open_account(dsn, "c_poor", 10)
+    open_account(dsn, "c_yen", 5_000, "JPY")
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "paynow.toml").write_text('[events]\nsinks = []\n[rate_limit]\ncustomer = "off"\n')
+    with running(dsn, folder, arguments=("--config", "paynow.toml")) as service:
+        asyncio.run(_decide_every_way(service))
+    yield name
+    execute(postgres_server.dsn, f"drop database {name} with (force)")
+
+
+async def _decide_every_way(service) -> None:
+    async with service.client() as client:
+
+        async def decide(customer: str, amount: str, expected: str, key: str = "k-1", **changes: object) -> str:
+            async with client.post("/api/payments/decide", json=body(customer, amount, key, **changes)) as response:
+                answer = await response.json()
+                assert answer["decision"] == expected
+                return answer["paymentId"]
+
+        await decide("c_held", "1.00", "allow")
+        await decide("c_poor", "1.00", "block")
+        await decide("c_rich", "5000.00", "review")
+        await decide("c_yen", "125", "allow", currency="JPY")
+        for number in range(3):
+            await decide("c_many", "1.00", "allow", f"k-{number}", payeeId=f"p_{number}")
+        for customer, end in (("c_captured", "capture"), ("c_released", "release")):
+            payment_id = await decide(customer, "1.00", "allow")
+            async with client.post(f"/api/payments/{payment_id}/{end}") as response:
+                assert response.status == 200
+
+
+@pytest.fixture
+def copied(postgres_server, traffic: str, database_numbers: Iterator[int]) -> Iterator[str]:
+    """The DSN of a copy of the database with traffic."""
+    name = f"test_{next(database_numbers)}"
+    execute(postgres_server.dsn, f"create database {name} template {traffic}")
+    yield make_dsn(postgres_server.dsn, dbname=name)
+    execute(postgres_server.dsn, f"drop database {name} with (force)")
+
+
+def corrupt(dsn: str, statements: str) -> None:
+    """Past triggers and foreign keys, as a faulty restore would."""
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("set session_replication_role = replica")
+        cursor.execute(statements)
+        connection.commit()
+
+
+def fired(dsn: str, *, retention_h: float = 0) -> dict[str, Finding]:
+    _, findings = audit(dsn, retention_h=retention_h)
+    assert [finding.check for finding in findings] == list(CHECKS)
+    return {finding.check.name: finding for finding in findings if finding.offenders}
+
+
+def test_a_database_with_nothing_in_it_is_clean(database: str) -> None:
+    assert fired(database) == {}
+
+
+def test_a_database_with_real_traffic_is_clean(copied: str) -> None:
+    assert execute(copied, "select count(*), count(distinct decision), count(distinct reservation) from payments") == [(9, 3, 3)]
+    assert execute(copied, "select count(*) from outbox") == [(11,)]
+    assert fired(copied) == {}
+
+
+def test_it_is_clean_while_events_were_delivered_in_part(copied: str) -> None:
+    execute(copied, "delete from outbox where customer_id = 'c_many' and sequence < 3")
+    execute(copied, "delete from outbox where customer_id = 'c_held'")
+    assert fired(copied) == {}
+
+
+def test_every_check_is_broken_on_purpose_below() -> None:
+    assert set(BREAKS) == {check.name for check in CHECKS}
+
+
+@pytest.mark.parametrize(("check", "statements"), [(check, statements) for check, ways in BREAKS.items() for statements in ways])
+def test_exactly_the_check_fires_whose_promise_is_broken(copied: str, check: str, statements: str) -> None:
+    corrupt(copied, statements)
+    found = fired(copied)
+    assert list(found) == [check]
+    assert found[check].shown
+    assert all(offender.subject and offender.detail for offender in found[check].shown)
+
+
+def test_a_case_that_is_gone_is_missed_by_the_review_and_by_its_answer(copied: str) -> None:
+    corrupt(copied, "delete from cases")
+    assert list(fired(copied)) == ["answers_agree", "reviews_have_one_case"]
+
+
+def test_a_key_may_be_forgotten_when_its_retention_is_over(copied: str) -> None:
+    old = "01900000-0000-7000-8000-000000000000"  # its time is in the year 2024
+    corrupt(
+        copied,
+        f"""delete from idempotency_keys where customer_id = 'c_poor'; delete from outbox where customer_id = 'c_poor';
+            update payments set payment_id = '{old}', answer = replace(answer, payment_id::text, '{old}') where customer_id = 'c_poor'""",
+    )
+    assert fired(copied, retention_h=1) == {}
+    assert list(fired(copied)) == ["payments_have_their_key"]
+
+
+def test_a_key_may_not_be_forgotten_before(copied: str) -> None:
+    corrupt(copied, "delete from idempotency_keys where customer_id = 'c_held'")
+    assert list(fired(copied, retention_h=1)) == ["payments_have_their_key"]
+
+
+def test_many_offenders_are_counted_and_the_first_are_shown(copied: str) -> None:
+    corrupt(copied, "insert into known_payees (customer_id, payee_id) select 'c_held', 'p_x' || n from generate_series(1, 1500) n")
+    finding = fired(copied)["known_payees_were_allowed"]
+    assert finding.offenders == 1_500
+    assert len(finding.shown) == SHOWN_MAX
+
+
+def test_all_checks_see_one_snapshot(copied: str) -> None:
+    """What is broken after the first check is seen by none of the others."""
+    finished: list[Finding] = []
+
+    def break_after_the_first(finding: Finding) -> None:
+        if not finished:
+            corrupt(copied, "update policies set body = body || ' '")
+        finished.append(finding)
+
+    audit(copied, retention_h=0, finished=break_after_the_first)
+    assert len(finished) == len(CHECKS)
+    assert not any(finding.offenders for finding in finished)
+    assert list(fired(copied)) == ["policies_are_unchanged"]
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line(database: str) -> None:
+    with pytest.raises(DatabaseFailed) as failed:
+        audit(make_dsn(database, dbname="no_such_database"), retention_h=0)
+    assert "\n" not in str(failed.value)
+
+
+def test_every_check_is_documented_with_its_promise() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([0-9]+)", (ROOT / "docs" / "audit.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(check.name, str(check.promise)) for check in CHECKS]
