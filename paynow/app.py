@@ -251,4 +251,3 @@ class Service:
 def _recent(plugins: Plugins) -> RecentEvents | None:
     sinks: Mapping[str, Any] = plugins.sinks
     return sinks.get("memory")
-

@@ -63,9 +63,7 @@ class Refusal(PayNowError):
     title: ClassVar[str]
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self, detail: str = "", *, errors: Sequence[FieldFault] = (), retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, detail: str = "", *, errors: Sequence[FieldFault] = (), retry_after_s: float | None = None) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.errors = tuple(errors)

@@ -25,7 +25,8 @@ def audit(config_file: Path | None, as_json: bool) -> None:
     output = _output()
     with database(settings) as dsn:
         prepare_schema(settings, dsn)
-        with Console(stderr=True).status("") as status:
+        # Where the lines come out on a terminal, the spinner has to know of them.
+        with (output if output.is_terminal else Console(stderr=True)).status("") as status:
             _, findings = auditing.audit(
                 dsn,
                 retention_h=settings.idempotency.retention_h,
@@ -49,10 +50,10 @@ def _output() -> Console:
 
 
 def _show(output: Console, finding: Finding) -> None:
-    """A line a check; below it what it found, and how much more there is."""
-    verdict = Text("BROKEN", "bold red") if finding.offenders else Text("ok    ", "green")
+    """A line a check, with the promise's number; below it what it found, and how much more there is."""
     check = finding.check
-    output.print(Text.assemble(verdict, f"  {check.sentence}", (f"  {check.name}, promise {check.promise}, {finding.duration_s:.2f} s", "dim")))
+    verdict, name = (Text("BROKEN", "bold red"), check.name) if finding.offenders else (Text("ok    ", "green"), "")
+    output.print(Text.assemble(verdict, f"  {check.promise:>2}  {check.sentence}  ", (f"{finding.duration_s:.2f} s  {name}".rstrip(), "dim")))
     for offender in finding.shown:
         output.print(Text(f"        {offender.subject}: {offender.detail}"))
     if more := finding.offenders - len(finding.shown):

@@ -97,7 +97,7 @@ def _scopes(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _parsed(option, parse, text):  # noqa: ANN001, ANN202
+def _parsed(option, parse, text):
     try:
         return parse(text)
     except ValueError as error:

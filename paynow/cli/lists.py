@@ -62,7 +62,8 @@ def show(config_file: Path | None, as_json: bool) -> None:
     found = with_store(config_file, lambda store: store.administration.listings())
     columns = ("kind", "id", "list", "reason", "added", "expires")
     rows = [
-        (kind, subject, listing, reason, rfc3339(added), rfc3339(expires) if expires else "") for kind, subject, listing, reason, added, expires in found
+        (kind, subject, listing, reason, rfc3339(added), rfc3339(expires) if expires else "")
+        for kind, subject, listing, reason, added, expires in found
     ]
     if as_json:
         show_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -26,7 +26,9 @@ def migrate(config_file: Path | None, only_status: bool, dry_run: bool, as_json:
             else:
                 show_table(columns, states)
             return
-        names = migrations.pending(dsn) if dry_run else migrations.migrate(dsn, report=lambda name: None if as_json else click.echo(f"applied {name}"))
+        names = (
+            migrations.pending(dsn) if dry_run else migrations.migrate(dsn, report=lambda name: None if as_json else click.echo(f"applied {name}"))
+        )
     if as_json:
         show_json({"applied": [] if dry_run else names, "pending": names if dry_run else []})
     elif not names:

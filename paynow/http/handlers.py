@@ -46,7 +46,9 @@ async def payment(request: web.Request) -> web.Response:
     stored = await request.app[SERVICES].store.payments.find(_id(request, "paymentId", "payment"))
     if stored is None:
         raise NotFound("There is no such payment")
-    return _json({**orjson.loads(stored.answer), **payment_json(stored.payment), "caseId": _text(stored.case_id), "reservation": _reservation(stored)})
+    return _json(
+        {**orjson.loads(stored.answer), **payment_json(stored.payment), "caseId": _text(stored.case_id), "reservation": _reservation(stored)}
+    )
 
 
 async def payments_page(request: web.Request) -> web.Response:

@@ -217,9 +217,7 @@ class Decide:
 
     def _refused(self, allowance: Allowance) -> RateLimited:
         self._metrics.rate_limited("customer")
-        return RateLimited(
-            "The customer's limit of new payments is reached", retry_after_s=allowance.retry_after_s, told=self._state(allowance)
-        )
+        return RateLimited("The customer's limit of new payments is reached", retry_after_s=allowance.retry_after_s, told=self._state(allowance))
 
     def _state(self, allowance: Allowance | None) -> LimitState | None:
         limit = self._limits.customer
@@ -327,4 +325,3 @@ def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:
     assert claim.policy_version is not None
     payment_id: UUID = claim.payment_id
     return replace(request, payment=replace(request.payment, payment_id=payment_id), policy_version=claim.policy_version)
-

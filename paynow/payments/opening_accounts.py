@@ -34,14 +34,13 @@ def read_accounts(file: Path) -> list[OpeningAccount]:
     first_line: dict[tuple[str, str], int] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            for line, account in _rows(csv.reader(stream)):
-                if isinstance(account, OpeningAccount):
-                    earlier = first_line.setdefault((account.customer_id, account.currency), line)
-                    if earlier == line:
-                        accounts.append(account)
-                        continue
-                    account = f"the account stands on line {earlier} already"
-                faults.append((line, account))
+            for line, read in _rows(csv.reader(stream)):
+                if isinstance(read, str):
+                    faults.append((line, read))
+                elif (earlier := first_line.setdefault((read.customer_id, read.currency), line)) != line:
+                    faults.append((line, f"the account stands on line {earlier} already"))
+                else:
+                    accounts.append(read)
                 if len(faults) >= FAULTS_MAX:
                     break
     except (UnicodeDecodeError, csv.Error) as error:

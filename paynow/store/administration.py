@@ -21,9 +21,7 @@ class Administration:
 
     async def add_key(self, key: StoredKey) -> None:
         """Keeps a new key's hash."""
-        await self._call(
-            "add_key", (key.key_id, key.name, key.secret_sha256, list(key.scopes), key.rate_per_s, key.rate_burst, key.expires_at)
-        )
+        await self._call("add_key", (key.key_id, key.name, key.secret_sha256, list(key.scopes), key.rate_per_s, key.rate_burst, key.expires_at))
 
     async def find_key(self, key_id: str) -> StoredKey | None:
         """The key, revoked and expired ones too, or None."""

@@ -55,15 +55,16 @@ class Payments:
 
     async def cases(self, *, status: str | None, before: UUID | None, limit: int) -> list[StoredCase]:
         """At most `limit` cases, newest first, older than `before`."""
-        rows = await self._pool.call(
-            "cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit}
-        )
+        rows = await self._pool.call("cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit})
         return [_case(row) for row in rows]
 
     async def without_case(self, limit: int) -> list[tuple[Payment, bytes]]:
         """Reviews whose case could not be opened yet, the oldest first, with their answers."""
         rows = await self._pool.call("pending_cases", self._queries["pending_cases"], (limit,))
-        return [(Payment(UUID(payment_id), customer, payee, amount, currency), answer.encode()) for customer, payment_id, payee, amount, currency, answer in rows]
+        return [
+            (Payment(UUID(payment_id), customer, payee, amount, currency), answer.encode())
+            for customer, payment_id, payee, amount, currency, answer in rows
+        ]
 
     async def open_case(self, payment: Payment, case: Case) -> bool:
         """Opens the case of a review that waits for one; False if it does not (any more)."""

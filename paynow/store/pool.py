@@ -41,7 +41,9 @@ class _Poll:
     """Stands in for `select.select` in aiopg, which fails on file descriptors above 1023 (a server with many clients has them)."""
 
     @staticmethod
-    def select(reads: Sequence[int], writes: Sequence[int], errors: Sequence[int], timeout: float | None = None) -> tuple[list[int], list[int], list[int]]:
+    def select(
+        reads: Sequence[int], writes: Sequence[int], errors: Sequence[int], timeout: float | None = None
+    ) -> tuple[list[int], list[int], list[int]]:
         poll = select.poll()
         for fd in reads:
             poll.register(fd, select.POLLIN)
@@ -153,7 +155,7 @@ class Pool:
             if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and not _current_task().cancelling():
                 raise _unknown() from error
             raise
-        except (TimeoutError, asyncio.TimeoutError) as error:
+        except TimeoutError as error:
             raise _unknown() from error
         except psycopg2.Error as error:
             raise self._translate(error, link) from error
@@ -233,7 +235,7 @@ class Pool:
             try:
                 connection = await aiopg.connect(dsn, timeout=self._connect_timeout_s, enable_hstore=False, enable_uuid=False)
                 return _Link(connection, self._generation, time.monotonic() + AGE_MAX_S * random.uniform(0.9, 1.0))
-            except (psycopg2.Error, TimeoutError, asyncio.TimeoutError, OSError) as error:
+            except (psycopg2.Error, TimeoutError, OSError) as error:
                 last = error
         raise StoreUnavailable(retry_after_s=1) from last
 

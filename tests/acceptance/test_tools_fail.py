@@ -9,7 +9,7 @@ import pytest
 from database import execute
 from service import body, open_account
 
-TOOL = '''
+TOOL = """
 import asyncio, time
 from paynow.plugin_api import Effect, Tool, flag, hookimpl
 
@@ -18,7 +18,7 @@ from paynow.plugin_api import Effect, Tool, flag, hookimpl
 @hookimpl
 def paynow_register_tools(settings):
     return [Tool("{name}", Effect.{effect}, {{"fine": flag()}}, call{blocking})]
-'''
+"""
 CONFIG = """
 [plugins]
 dirs = ["plugins"]
@@ -169,8 +169,11 @@ async def test_postgresql_failing_under_a_tool_is_503_and_settles_nothing(own_se
     service = RunningService(own_server.dsn, tmp_path, UNLIMITED)
     try:
         execute(own_server.dsn, "alter function read_balances(text[], text[]) rename to gone")
-        execute(own_server.dsn, "create function read_balances(p_customer text[], p_currency text[]) returns table (ordinal int, available bigint, reserved bigint) "
-                "language plpgsql as $$ begin raise exception 'down' using errcode = '57P03'; end $$")
+        execute(
+            own_server.dsn,
+            "create function read_balances(p_customer text[], p_currency text[]) returns table (ordinal int, available bigint, reserved bigint) "
+            "language plpgsql as $$ begin raise exception 'down' using errcode = '57P03'; end $$",
+        )
         async with service.client() as client, client.post("/api/payments/decide", json=body()) as response:
             assert response.status == 503
             assert "Retry-After" in response.headers
