@@ -102,7 +102,7 @@ class Sender:
             answer = await self._once(session, payment, tally)
             unanswered += answer.error == NO_ANSWER
             wait_s = answer.retry_after_s
-            if wait_s is None or unanswered >= CONNECTION_TRIES_MAX or self._over or self._clock.monotonic() + wait_s > until:
+            if wait_s is None or unanswered >= CONNECTION_TRIES_MAX or self._over:
                 return answer
             tally.retries += 1
             await self._clock.sleep(wait_s)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from inspect import isawaitable
 from pathlib import Path
 
 import pytest
@@ -107,14 +109,15 @@ def lines(count: int) -> list[PaymentLine]:
 
 
 @asynccontextmanager
-async def scripted(answer: Callable[[str], web.Response]) -> AsyncIterator[tuple[str, Counter]]:
-    """A service that answers by the payment's key; how often each key was asked."""
+async def scripted(answer: Callable[[str, int], web.Response | Awaitable[web.Response]]) -> AsyncIterator[tuple[str, Counter[str]]]:
+    """A service that answers by the payment's key and how often it was asked for it; the address, and the count of each key."""
     asked: Counter[str] = Counter()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         key = (await request.json())["idempotencyKey"]
         asked[key] += 1
-        return answer(key, asked[key])
+        given = answer(key, asked[key])
+        return await given if isawaitable(given) else given
 
     application = web.Application()
     application.router.add_post("/api/payments/decide", handle)
@@ -170,11 +173,22 @@ async def test_a_service_that_is_gone_ends_the_run() -> None:
     assert (tally.errors, tally.sent, len(time.slept)) == ({"no_answer": 1}, 1, CONNECTION_TRIES_MAX - 1)
 
 
-async def test_no_more_are_under_way_than_was_said_and_each_is_sent_once() -> None:
-    told = []
-    async with scripted(lambda key, times: allowed()) as (url, asked):
-        tally = await Sender(url, "key", concurrency=8, clock=Time().clock, sent=lambda: told.append(1))(lines(100))
-    assert (tally.decisions["allow"], len(told), set(asked.values()), len(asked)) == (100, 100, {1}, 100)
+async def test_as_many_are_under_way_as_was_said_and_each_is_sent_once() -> None:
+    """Nobody is answered before eight are there; a ninth would be seen."""
+    eight, inside, most, told = asyncio.Barrier(8), 0, 0, []
+
+    async def meet(key: str, times: int) -> web.Response:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        async with asyncio.timeout(10):
+            await eight.wait()
+        inside -= 1
+        return allowed()
+
+    async with scripted(meet) as (url, asked):
+        tally = await Sender(url, "key", concurrency=8, clock=Time().clock, sent=lambda: told.append(1))(lines(96))
+    assert (tally.decisions["allow"], len(told), set(asked.values()), len(asked), most) == (96, 96, {1}, 96, 8)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
