@@ -91,8 +91,6 @@ class Sender:
                     tally.failures.append((payment.line, answer.error))
                 self._over = self._over or answer.error in ENDS_THE_RUN
             self._sent()
-            if self._over:
-                return
 
     async def _until_answered(self, session: aiohttp.ClientSession, payment: PaymentLine, tally: Tally) -> _Answer:
         """Repeating is safe: the key gets its one decision."""
@@ -102,7 +100,7 @@ class Sender:
             answer = await self._once(session, payment, tally)
             unanswered += answer.error == NO_ANSWER
             wait_s = answer.retry_after_s
-            if wait_s is None or unanswered >= CONNECTION_TRIES_MAX or self._over:
+            if wait_s is None or unanswered >= CONNECTION_TRIES_MAX or self._over or self._clock.monotonic() + wait_s > until:
                 return answer
             tally.retries += 1
             await self._clock.sleep(wait_s)

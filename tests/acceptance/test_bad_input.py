@@ -93,9 +93,9 @@ async def test_another_content_type_is_415(module_service: RunningService, kind:
 
 
 async def test_a_body_too_large_is_413(module_service: RunningService) -> None:
-    async with module_service.client(**{"Content-Type": "application/json"}) as client:
-        async with client.post("/api/payments/decide", data=b" " * 70_000) as response:
-            assert response.status == 413
+    large = b" " * 70_000
+    async with module_service.client(**{"Content-Type": "application/json"}) as client, client.post("/api/payments/decide", data=large) as response:
+        assert response.status == 413
 
 
 async def test_canaries_of_a_valid_request_are_in_no_log_and_no_metric(module_service: RunningService) -> None:
