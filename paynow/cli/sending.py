@@ -91,6 +91,8 @@ class Sender:
                     tally.failures.append((payment.line, answer.error))
                 self._over = self._over or answer.error in ENDS_THE_RUN
             self._sent()
+            if self._over:
+                return
 
     async def _until_answered(self, session: aiohttp.ClientSession, payment: PaymentLine, tally: Tally) -> _Answer:
         """Repeating is safe: the key gets its one decision."""

@@ -93,7 +93,6 @@ def document() -> Json:
             "description": _introduction(),
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
-        servers=[{"url": "/", "description": "This service"}],
         tags=[{"name": name, "description": description} for name, description in TAGS.items()],
     )
     _teach(marshmallow_plugin)

@@ -1,80 +1,77 @@
-"""Reading a file of accounts: `customer_id,currency,balance`, the balance in major units, exactly."""
+"""Reading a file of accounts: `customer_id,currency,balance`, the balance in major units, exactly. Knows nothing of who has accounts already."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
-from paynow.errors import PayNowError
-from paynow.money import AMOUNT_MINOR_MAX, exponents, to_minor
-from paynow.store.imports import OpeningAccount
+from paynow.money import AMOUNT_MINOR_MAX, exponents, to_minor, to_text
+from paynow.store.imports import FAULTS_KEPT_MAX, ImportRefused, OpeningAccount
 
 COLUMNS = ["customer_id", "currency", "balance"]
-FAULTS_MAX = 1_000
+PROGRESS_EVERY_LINES = 1_000
 
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
 _BALANCE = re.compile(r"[0-9]{1,16}(\.[0-9]{1,10})?\Z", re.ASCII)
 
 
-class FileRefused(PayNowError):
-    """The file cannot be brought in; `faults` holds (line, message) pairs."""
+def read_accounts(file: Path, *, progress: Callable[[int], None] = lambda read_bytes: None) -> Iterator[OpeningAccount]:
+    """The accounts of the file, one after the other, however many there are; `progress` is told the bytes read, now and then.
 
-    def __init__(self, faults: list[tuple[int, str]]) -> None:
-        super().__init__("the file has faults")
-        self.faults = tuple(faults)
-
-
-def read_accounts(file: Path) -> list[OpeningAccount]:
-    """Every account of the file. Raises `FileRefused` with all faults, and `OSError` if it cannot be opened."""
-    accounts: list[OpeningAccount] = []
+    Raises `ImportRefused` at its end with every line that is wrong, and `OSError`.
+    """
     faults: list[tuple[int, str]] = []
-    first_line: dict[tuple[str, str], int] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            for line, read in _rows(csv.reader(stream)):
-                if isinstance(read, str):
+    faults_in_all = 0
+    # What is no UTF-8 becomes a character that no field may have, so that the fault has its line.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        for number, (line, row) in enumerate(_rows(csv.reader(stream))):
+            read = _account(line, row) if isinstance(row, list) else row
+            if isinstance(read, OpeningAccount):
+                yield read
+            else:
+                faults_in_all += 1
+                if len(faults) < FAULTS_KEPT_MAX:
                     faults.append((line, read))
-                elif (earlier := first_line.setdefault((read.customer_id, read.currency), line)) != line:
-                    faults.append((line, f"the account stands on line {earlier} already"))
-                else:
-                    accounts.append(read)
-                if len(faults) >= FAULTS_MAX:
-                    break
-    except (UnicodeDecodeError, csv.Error) as error:
-        faults.append((0, f"is not a CSV file in UTF-8: {type(error).__name__}"))
+            if number % PROGRESS_EVERY_LINES == 0:
+                progress(stream.buffer.tell())
+        progress(stream.buffer.tell())
     if faults:
-        raise FileRefused(faults)
-    return accounts
+        raise ImportRefused("the file has faults", faults, faults_in_all)
 
 
-def _rows(reader: Iterator[list[str]]) -> Iterator[tuple[int, OpeningAccount | str]]:
-    header = next(reader, None)
-    if header != COLUMNS:
-        yield 1, f"the first line must be {','.join(COLUMNS)}"
-        return
-    for row in reader:
-        if row:
-            line = reader.line_num  # type: ignore[attr-defined]
-            yield line, _account(line, row)
+def _rows(reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:
+    """Each row with the line that it begins on, after the header; a message instead of the row where reading cannot go on."""
+    line = 1
+    try:
+        if next(reader, None) != COLUMNS:
+            yield line, f"expected the first line to be {','.join(COLUMNS)}"
+            return
+        line = 2
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1  # type: ignore[attr-defined]
+    except csv.Error as error:
+        yield line, f"is not CSV: {error}"
 
 
 def _account(line: int, row: list[str]) -> OpeningAccount | str:
     if len(row) != len(COLUMNS):
-        return f"has {len(row)} fields instead of {len(COLUMNS)}"
+        return f"has {len(row)} fields, expected {len(COLUMNS)}: {','.join(COLUMNS)}"
     customer_id, currency, balance = row
     if not _ID.match(customer_id):
-        return "customer_id must be 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
+        return "customer_id: expected 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
     if currency not in exponents():
-        return "currency must be an ISO 4217 code in capitals"
+        return "currency: expected an ISO 4217 code in capitals, such as USD"
     if not _BALANCE.match(balance):
-        return "balance must be a decimal of digits and at most one point, zero or more"
+        return "balance: expected a decimal in major units, zero or more, such as 125.50"
     try:
-        opening = to_minor(Decimal(balance), currency)
+        opening_minor = to_minor(Decimal(balance), currency)
     except ValueError:
-        return f"balance must have at most {exponents()[currency]} decimals in {currency}"
-    if opening > AMOUNT_MINOR_MAX:
-        return "balance is too large"
-    return OpeningAccount(line, customer_id, currency, opening)
+        return f"balance: expected at most {exponents()[currency]} decimals in {currency}"
+    if opening_minor > AMOUNT_MINOR_MAX:
+        return f"balance: expected at most {to_text(AMOUNT_MINOR_MAX, currency)} in {currency}"
+    return OpeningAccount(line, customer_id, currency, opening_minor)

@@ -159,10 +159,15 @@ async def test_what_does_not_help_is_not_tried_again(status: int) -> None:
 
 
 async def test_answers_that_are_none_are_errors_with_a_code() -> None:
-    answers = [web.Response(text="<html>"), web.json_response([1]), web.Response(status=502, text="bad gateway"), web.Response(status=302)]
+    answers = [
+        web.Response(text="<html>"),
+        web.json_response([1]),
+        web.Response(status=502, text="bad gateway"),
+        web.Response(status=307, headers={"Location": "/elsewhere"}),
+    ]
     async with scripted(lambda key, times: answers[int(key.split("-")[1])]) as (url, _):
         tally = await Sender(url, "key", concurrency=1, clock=Time().clock)(lines(4))
-    assert tally.errors == {"unreadable_answer": 2, "http_502": 1, "http_302": 1}
+    assert tally.errors == {"unreadable_answer": 2, "http_502": 1, "http_307": 1}
 
 
 async def test_a_service_that_is_gone_ends_the_run() -> None:

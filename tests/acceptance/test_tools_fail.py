@@ -96,8 +96,8 @@ async def test_get_balance_failing_is_tried_three_times_and_blocks(plugin_servic
     failing = plugin("async def call(context): raise ValueError", name="getBalance")
     policy = tmp_path / "policy.toml"
     policy.write_text('default = "allow"\n')
-    settings = config(name="getBalance", without="getBalance", on_failure="block") + f'[policy]\nfile = "{policy}"\n'
-    service = plugin_service(failing, settings)
+    settings = config(name="getBalance", without="getBalance", on_failure="block")
+    service = plugin_service(failing, settings, {"PAYNOW_POLICY__FILE": str(policy)})
     open_account(service.dsn, "c_1", 10_000)
     decision = await decide(service)
     assert decision["decision"] == "block"
@@ -110,7 +110,8 @@ async def test_get_risk_signals_failing_or_hanging_means_review(plugin_service, 
     failing = plugin(NONSENSE[kind], name="getRiskSignals")
     policy = tmp_path / "policy.toml"
     policy.write_text('[[rule]]\nid = "funds"\nwhen = "getBalance.available_minor < payment.amount_minor"\nthen = "block"\nmessage = "No funds"\n')
-    service = plugin_service(failing, config(name="getRiskSignals", without="getRiskSignals") + f'[policy]\nfile = "{policy}"\n')
+    settings = config(name="getRiskSignals", without="getRiskSignals")
+    service = plugin_service(failing, settings, {"PAYNOW_POLICY__FILE": str(policy)})
     open_account(service.dsn, "c_1", 10_000)
     decision = await decide(service)
     assert decision["decision"] == "review"
@@ -127,7 +128,10 @@ async def call(context):
     context.cases.stage(context.payment, context.verdict)
     return {{"fine": True}}
 """
-    service = plugin_service(plugin(flaky, name="createCase", effect="WRITE"), config(name="createCase", without="createCase", write=True))
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rule]]\nid = "large"\nwhen = "payment.amount_minor >= 500000"\nthen = "review"\nmessage = "Large"\n')
+    settings = config(name="createCase", without="createCase", write=True)
+    service = plugin_service(plugin(flaky, name="createCase", effect="WRITE"), settings, {"PAYNOW_POLICY__FILE": str(policy)})
     open_account(service.dsn, "c_1", 1_000_000)
     decision = await decide(service, amount="5000.00")
     assert decision["decision"] == "review"
@@ -151,10 +155,11 @@ async def test_a_blocking_tool_runs_on_a_thread_and_holds_nobody_up(plugin_servi
 
 
 async def test_a_tool_that_holds_the_loop_is_named_and_skipped(plugin_service) -> None:
-    holding = 'async def call(context):\n    time.sleep(0.4)\n    return {"fine": True}'
+    holding = 'async def call(context):\n    time.sleep(0.3)\n    return {"fine": True}'
     service = plugin_service(plugin(holding), config())
     open_account(service.dsn, "c_1", 10_000)
-    await decide(service, key="k-1")
+    async with service.client() as client:  # the first payment may miss its time limits for it: 503, and it may be asked again
+        assert (await client.post("/api/payments/decide", json=body(key="k-1"))).status in (200, 503)
     second = await decide(service, key="k-2")
     assert attempts(second, "odd") == ["skipped"]
     assert {line["tool"] for line in service.lines("tool held the event loop")} == {"odd"}

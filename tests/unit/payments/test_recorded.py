@@ -88,6 +88,16 @@ def test_every_decision_comes_out_the_same_again(policy: Policy, outputs: dict, 
     assert decide_again(recorded, PAYMENT, policy) == []
 
 
+def test_what_a_later_attempt_said_is_what_counts(policy: Policy) -> None:
+    first, second = b'"attempt":1,"status":"ok"', b'"attempt":2,"status":"ok"'
+    failed = b'{"step":"tool","tool":"getScore","attempt":1,"status":"error","durationMs":1.0,"error":"x"},{"step":"tool","tool":"getScore",'
+    answer = decided(policy, says(score=6.0)).replace(b'{"step":"tool","tool":"getScore",' + first, failed + second)
+    recorded = read_answer(answer)
+    assert len(recorded.steps) == 6
+    assert recorded.outputs == says(score=6.0)
+    assert decide_again(recorded, PAYMENT, policy) == []
+
+
 def test_an_allow_that_the_settle_overruled_comes_out_the_same(policy: Policy) -> None:
     recorded = read_answer(decided(policy, says(), short=True))
     assert (recorded.decided, recorded.decision, recorded.overruled) == ("allow", "block", True)
