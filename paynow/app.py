@@ -70,9 +70,9 @@ def check(loaded: Loaded) -> Assembly:
     origin_of = loaded.origin_of
     plugins = load_plugins(settings, origin_of=origin_of)
     faults: list[ConfigurationFault] = []
-    if settings.server.workers > 1 and not plugins.limiters[settings.rate_limit.backend].shared:
-        message = f"{settings.rate_limit.backend!r} holds for one process only, and server.workers is {settings.server.workers}"
-        faults.append(ConfigurationFault(origin_of("rate_limit.backend"), "rate_limit.backend", message))
+    if settings.server.workers > 1:
+        message = "more than one worker is not available yet: start several processes on ports of their own, on one database"
+        faults.append(ConfigurationFault(origin_of("server.workers"), "server.workers", message))
     if not settings.secrets.log_hash_key:
         message = "is not set: give it any secret of 16 characters or more; customers appear in the logs as hashes under it"
         faults.append(ConfigurationFault("environment", "LOG_HASH_KEY", message))
@@ -176,7 +176,6 @@ class Service:
             host=settings.server.host,
             port=settings.server.port,
             grace_s=settings.server.shutdown_grace_s,
-            reuse_port=settings.server.workers > 1,
         )
         self._undo.append(server.stop)
         port = await server.start()

@@ -17,7 +17,7 @@ The policy may then say `getDeviceTrust.trusted`.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,7 +63,7 @@ class Field:
             return False
         if self.kind is int and not -(2**63) <= value < 2**63:
             return False
-        if self.kind is float and not math.isfinite(value):
+        if self.kind is float and not abs(value) <= sys.float_info.max:  # false for NaN too
             return False
         return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from paynow.http.rate_headers import rate_headers
 from paynow.http.schemas import DECISIONS
 from paynow.http.services import SERVICES
 from paynow.money import to_text
+from paynow.observability.metrics import CONTENT_TYPE
 from paynow.payments.answer import payment_json, reservation_held
 from paynow.payments.reservations import EndedReservation
 from paynow.store.records import StoredCase, StoredPayment
@@ -124,7 +126,8 @@ async def metrics_summary(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """`GET /metrics`."""
-    return web.Response(body=request.app[SERVICES].metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    body = await asyncio.to_thread(request.app[SERVICES].metrics.exposition)  # takes milliseconds, which decisions should not wait for
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def healthz(request: web.Request) -> web.Response:

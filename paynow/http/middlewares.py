@@ -10,7 +10,7 @@ from uuid import uuid4
 from aiohttp import web
 from loguru import logger
 
-from paynow.errors import InternalFault, MissingScope, Refusal
+from paynow.errors import InternalFault, MissingScope, OutcomeUnknown, Refusal, StoreUnavailable
 from paynow.http.problems import from_http_exception, problem
 from paynow.http.routing import ROUTE_TABLE, Route
 from paynow.http.services import SERVICES
@@ -58,6 +58,8 @@ async def problem_answers(request: web.Request, handler: Handler) -> web.StreamR
     except Refusal as refusal:
         if isinstance(refusal, InternalFault):
             logger.bind(error=refusal.code).opt(exception=True).error("a request failed")
+        if isinstance(refusal, (StoreUnavailable, OutcomeUnknown)):
+            request.app[SERVICES].metrics.store_unavailable()
         return problem(refusal, request[REQUEST_ID])
     except web.HTTPException as error:
         if error.status < 400:
