@@ -28,6 +28,7 @@ COMMANDS = {
 
 EXIT_FAULT = 1
 EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -40,6 +41,13 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return getattr(import_module(f"paynow.cli.{cmd_name}"), cmd_name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from paynow.settings.notation import did_you_mean  # settings take a while to import
+
+            ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -55,6 +63,9 @@ class LazyGroup(click.Group):
         except PayNowError as error:
             click.echo(f"paynow: {error}", err=True)
             sys.exit(EXIT_FAULT)
+        except KeyboardInterrupt:
+            click.echo("paynow: interrupted", err=True)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=LazyGroup)

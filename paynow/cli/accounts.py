@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paynow.cli import EXIT_FAULT
-from paynow.cli.common import config_option, json_option, ready_database, show_json
-from paynow.payments.opening_accounts import FileRefused, read_accounts
+from paynow.cli.common import config_option, json_option, progress_bar, ready_database, show_json
+from paynow.payments.opening_accounts import read_accounts
 from paynow.store.imports import ImportRefused, import_accounts
-
-FAULTS_SHOWN = 20
 
 
 @click.group()
@@ -24,30 +21,39 @@ def accounts() -> None:
 
 @accounts.command("import")
 @click.argument("file", metavar="FILE.csv", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--adjust", is_flag=True, help="Where an account has another opening amount, write an entry of the difference.")
+@click.option("--adjust", is_flag=True, help="Where an account was opened with another amount, write an entry of the difference.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
 @config_option
 @json_option
 def import_(file: Path, adjust: bool, dry_run: bool, config_file: Path | None, as_json: bool) -> None:
     """Bring in customer_id,currency,balance: all of the file or nothing. The same file again changes nothing."""
     try:
-        found = read_accounts(file)
-        with ready_database(config_file) as dsn, _bar() as bar:
-            task = bar.add_task("accounts", total=len(found))
-            counts = import_accounts(dsn, found, adjust=adjust, dry_run=dry_run, progress=lambda rows: bar.update(task, completed=rows))
-    except (FileRefused, ImportRefused) as refused:
-        for line, message in refused.faults[:FAULTS_SHOWN]:
+        with ready_database(config_file) as dsn:
+            counts = _imported(dsn, file, adjust=adjust, dry_run=dry_run)
+    except ImportRefused as refused:
+        for line, message in refused.faults:
             click.echo(f"{file}:{line}: {message}", err=True)
-        more = len(refused.faults) - FAULTS_SHOWN
-        click.echo(f"paynow: nothing was brought in: {refused}{f' ({more} more)' if more > 0 else ''}", err=True)
+        more = refused.faults_in_all - len(refused.faults)
+        click.echo(f"paynow: nothing was brought in: {refused}, {refused.faults_in_all} in all{f', {more} not shown' if more else ''}", err=True)
         sys.exit(EXIT_FAULT)
     if as_json:
-        show_json({name: counts[name] for name in ("created", "unchanged", "adjusted")})
+        show_json({"dryRun": dry_run, **{outcome: counts[outcome] for outcome in ("created", "unchanged", "adjusted")}})
     else:
-        click.echo(f"{'would be ' if dry_run else ''}created {counts['created']}, unchanged {counts['unchanged']}, adjusted {counts['adjusted']}")
+        said = "would be created" if dry_run else "created"
+        click.echo(f"{counts['created']} {said}, {counts['unchanged']} unchanged, {counts['adjusted']} adjusted")
 
 
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+def _imported(dsn: str, file: Path, *, adjust: bool, dry_run: bool) -> Counter[str]:
+    """The first bar counts the bytes that are read; how long the rest takes nobody can tell, so its bars only show that it is at work."""
+    with progress_bar() as bar:
+        reading = bar.add_task("reading", total=file.stat().st_size)
+        under_way = [reading]
+
+        def stage(name: str) -> None:
+            bar.update(under_way.pop(), total=1, completed=1)
+            under_way.append(bar.add_task(name, total=None))
+
+        rows = read_accounts(file, progress=lambda read_bytes: bar.update(reading, completed=read_bytes))
+        counts = import_accounts(dsn, rows, adjust=adjust, dry_run=dry_run, stage=stage)
+        bar.update(under_way.pop(), total=1, completed=1)
+        return counts

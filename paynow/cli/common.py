@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from paynow.errors import PayNowError
 from paynow.settings import Settings
 from paynow.settings.load import Loaded, load
 from paynow.store import Store, embedded, migrations
+from paynow.store.session import check_dsn, check_reachable
 
 WIDTH_UNBOUND = 1000
 
@@ -46,10 +48,13 @@ def load_settings(config_file: Path | None, options: Mapping[str, str] | None = 
 def database(settings: Settings) -> Iterator[str]:
     """The DSN of the configured server, or of the embedded one: attached to if it runs, else started for as long as this lasts.
 
-    Raises `EmbeddedServerFailed`.
+    Raises `EmbeddedServerFailed`; `DatabaseFailed` if the configured server cannot be reached, `ConfigurationRefused` if its name cannot be read.
     """
-    if settings.secrets.database_url is not None:
-        yield settings.secrets.database_url
+    dsn = settings.secrets.database_url
+    if dsn is not None:
+        check_dsn(dsn)
+        check_reachable(dsn)
+        yield dsn
         return
     with embedded.start(settings.database.embedded_dir) as server:
         if server.notice:
@@ -61,7 +66,7 @@ def database(settings: Settings) -> Iterator[str]:
 def ready_database(config_file: Path | None) -> Iterator[str]:
     """The database of the configuration, for a command that needs the whole schema. The embedded server is brought up to date.
 
-    Raises `SchemaPending` for another one that is not, `MigrationRefused` if it cannot be reached.
+    Raises what `database` does, `SchemaPending` for another server that is not up to date, and `MigrationRefused`.
     """
     settings = load_settings(config_file).settings
     with database(settings) as dsn:
@@ -104,12 +109,21 @@ def show_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as the terminal; into a pipe, one line a row however long it is."""
-    console = Console()
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, none: str = "") -> None:
+    """A table as wide as the terminal; into a pipe, one line a row however long it is. `none` is said, beside the output, if there are no rows."""
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH_UNBOUND
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
     console.print(table)
+    if none and not rows:
+        click.echo(none, err=True)
+
+
+def progress_bar() -> Progress:
+    """Bars on the terminal's standard error, and nothing where that is no terminal. A task without a total shows that it is at work."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

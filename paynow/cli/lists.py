@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from paynow.cli.common import config_option, json_option, show_json, show_table, with_store
+from paynow.cli.parameters import Duration, PartyId, PlainText
 from paynow.clock import rfc3339
 from paynow.errors import PayNowError
-from paynow.settings.notation import duration_s
 
-kind_argument = click.argument("kind", type=click.Choice(["customer", "payee"]))
+kind_argument = click.argument("kind", metavar="KIND", type=click.Choice(["customer", "payee"]))
+subject_argument = click.argument("subject", metavar="ID", type=PartyId())
 listing_argument = click.argument("listing", metavar="LIST", type=click.Choice(["allow", "block"]))
 
 
@@ -27,28 +28,25 @@ def lists() -> None:
 
 @lists.command()
 @kind_argument
-@click.argument("subject", metavar="ID")
+@subject_argument
 @listing_argument
-@click.option("--reason", required=True, help="Why; shown in the list.")
-@click.option("--expires-in", help="How long it stands, like 30d; without it until it is removed.")
+@click.option("--reason", type=PlainText(), required=True, help="Why; shown in the list.")
+@click.option("--expires-in", type=Duration(), help="How long it stands, like 30d; without it until it is removed.")
 @config_option
-def add(kind: str, subject: str, listing: str, reason: str, expires_in: str | None, config_file: Path | None) -> None:
-    """Put a customer or payee on a list, or renew its reason and expiry. The next payment sees it."""
-    try:
-        expires_at = datetime.now(UTC) + timedelta(seconds=duration_s(expires_in)) if expires_in else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--expires-in") from None
+def add(*, kind: str, subject: str, listing: str, reason: str, expires_in: timedelta | None, config_file: Path | None) -> None:
+    """Put a customer or payee (KIND) on the allow or block list, or renew its reason and expiry. The next payment sees it."""
+    expires_at = datetime.now(UTC) + expires_in if expires_in else None
     with_store(config_file, lambda store: store.administration.add_listing(kind, subject, listing, reason, expires_at))
-    click.echo(f"{kind} {subject} is on the {listing} list")
+    click.echo(f"{kind} {subject} is on the {listing} list{f' until {rfc3339(expires_at)}' if expires_at else ''}")
 
 
 @lists.command()
 @kind_argument
-@click.argument("subject", metavar="ID")
+@subject_argument
 @listing_argument
 @config_option
 def remove(kind: str, subject: str, listing: str, config_file: Path | None) -> None:
-    """Take a customer or payee off a list."""
+    """Take a customer or payee (KIND) off the allow or block list."""
     if not with_store(config_file, lambda store: store.administration.remove_listing(kind, subject, listing)):
         raise NotListed(f"{kind} {subject} is not on the {listing} list")
     click.echo(f"{kind} {subject} is off the {listing} list")
@@ -58,14 +56,23 @@ def remove(kind: str, subject: str, listing: str, config_file: Path | None) -> N
 @config_option
 @json_option
 def show(config_file: Path | None, as_json: bool) -> None:
-    """Show everything on the lists."""
+    """Show everything on the lists, what has expired too."""
     found = with_store(config_file, lambda store: store.administration.listings())
-    columns = ("kind", "id", "list", "reason", "added", "expires")
-    rows = [
-        (kind, subject, listing, reason, rfc3339(added), rfc3339(expires) if expires else "")
-        for kind, subject, listing, reason, added, expires in found
+    now = datetime.now(UTC)
+    entries = [
+        {
+            "kind": kind,
+            "id": subject,
+            "list": listing,
+            "state": "expired" if expires_at is not None and expires_at <= now else "valid",
+            "reason": reason,
+            "addedAt": rfc3339(added_at),
+            "expiresAt": rfc3339(expires_at) if expires_at else None,
+        }
+        for kind, subject, listing, reason, added_at, expires_at in found
     ]
     if as_json:
-        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+        show_json(entries)
     else:
-        show_table(columns, rows)
+        columns = ("kind", "id", "list", "state", "reason", "added", "expires")
+        show_table(columns, [[value or "-" for value in entry.values()] for entry in entries], none="nobody is on a list")

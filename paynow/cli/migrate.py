@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from paynow.cli.common import config_option, database, json_option, load_settings, show_json, show_table
+from paynow.clock import rfc3339
 from paynow.store import migrations
+from paynow.store.migrations import MigrationState
 
 
 @click.command()
@@ -17,21 +19,31 @@ from paynow.store import migrations
 @json_option
 def migrate(config_file: Path | None, only_status: bool, dry_run: bool, as_json: bool) -> None:
     """Apply what the database lacks, each migration once."""
+    if only_status and dry_run:
+        raise click.UsageError("--status and --dry-run are two questions: ask one of them")
     with database(load_settings(config_file).settings) as dsn:
         if only_status:
-            states = [(str(state.version), state.name, str(state.applied_at or "pending")) for state in migrations.status(dsn)]
-            columns = ("version", "name", "applied")
-            if as_json:
-                show_json([dict(zip(columns, row, strict=True)) for row in states])
-            else:
-                show_table(columns, states)
-            return
-        names = (
-            migrations.pending(dsn) if dry_run else migrations.migrate(dsn, report=lambda name: None if as_json else click.echo(f"applied {name}"))
-        )
+            _show_states(migrations.status(dsn), as_json=as_json)
+        elif dry_run:
+            _show_names("pending", "would apply", migrations.pending(dsn), as_json=as_json)
+        else:
+            applied = migrations.migrate(dsn, report=lambda name: None if as_json else click.echo(f"applied {name}"))
+            _show_names("applied", None, applied, as_json=as_json)
+
+
+def _show_names(key: str, verb: str | None, names: list[str], *, as_json: bool) -> None:
+    """`verb` is None if each name was told already."""
     if as_json:
-        show_json({"applied": [] if dry_run else names, "pending": names if dry_run else []})
+        show_json({key: names})
     elif not names:
         click.echo("the database is up to date")
-    elif dry_run:
-        click.echo("\n".join(f"would apply {name}" for name in names))
+    elif verb:
+        click.echo("\n".join(f"{verb} {name}" for name in names))
+
+
+def _show_states(states: list[MigrationState], *, as_json: bool) -> None:
+    if as_json:
+        show_json([{"name": state.name, "appliedAt": rfc3339(state.applied_at) if state.applied_at else None} for state in states])
+    else:
+        rows = [(state.name, rfc3339(state.applied_at) if state.applied_at else "pending") for state in states]
+        show_table(("migration", "applied"), rows, none="there are no migrations")

@@ -8,31 +8,19 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from paynow.errors import ConfigurationRefused
+from paynow.cli.common import config_option, json_option, load_settings, show_json, show_table
 from paynow.plugin_checks import TOOL_NAME, TOOL_NAMES_TAKEN
 from paynow.plugin_loader import LoadedPlugin, load_plugins
 from paynow.plugin_sources import PluginSource, find
 from paynow.settings import Settings
-from paynow.settings.load import Loaded, load
+from paynow.settings.load import Loaded
 
-EXIT_REFUSED = 2
-WIDTH_UNBOUND = 1000
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"(?!test_)[a-z][a-z0-9]*(_[a-z0-9]+)*")
-
-config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    help="A TOML file over the defaults; else the one that PAYNOW_CONFIG names, if any.",
-)
 
 
 @click.group()
@@ -42,21 +30,18 @@ def plugins() -> None:
 
 @plugins.command("list")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="A list of objects: name, state, source, hooks, tools, sinks, limiters.")
+@json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
     """Show every plugin that is enabled, with what it brings, and every other that could be; the others are not imported."""
-    try:
-        loaded = load(config_file, os.environ, dotenv=Path(".env"))
-        running = load_plugins(loaded.settings, origin_of=_origins(loaded)).loaded
-    except ConfigurationRefused as refused:
-        _refuse(refused)
-    found, _ = find(loaded.settings.plugins.dirs, _origins(loaded))
+    loaded = load_settings(config_file)
+    running = load_plugins(loaded.settings, origin_of=loaded.origin_of).loaded
+    found, _ = find(loaded.settings.plugins.dirs, loaded.origin_of)
     names = {plugin.name for plugin in running}
     rows = [_row(plugin, "enabled") for plugin in running] + [_row(source, "available") for source in found if source.name not in names]
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        show_json(rows)
     else:
-        _table(rows)
+        show_table(("plugin", "state", "from", "hooks", "tools, sinks and limiters"), [_cells(row) for row in rows])
 
 
 @plugins.command()
@@ -65,20 +50,15 @@ def list_(config_file: Path | None, as_json: bool) -> None:
 @config_option
 def new(name: str, place: Path, config_file: Path | None) -> None:
     """Write a tool, NAME.py, and its passing test, test_NAME.py. NAME is small letters, digits and _, as in device_trust."""
-    try:
-        loaded = load(config_file, os.environ, dotenv=Path(".env"))
-    except ConfigurationRefused as refused:
-        _refuse(refused)
     tool = _tool_name(name)
     files = {place / f"{name}.py": "plugin.py.template", place / f"test_{name}.py": "test_plugin.py.template"}
-    _refuse_taken(name, files, loaded)
-    place.mkdir(parents=True, exist_ok=True)
-    for path, template in files.items():
-        text = Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(name=name, tool=tool)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    now = load(config_file, os.environ, dotenv=Path(".env")).settings  # a configured folder that was missing may be there now
-    click.echo(_next_steps(name, tool, list(files), now))
+    _refuse_taken(name, files, load_settings(config_file))
+    try:
+        _write(files, name=name, tool=tool)
+    except OSError as error:
+        raise click.BadParameter(f"{place} cannot be written to: {error.strerror}", param_hint="--dir") from error
+    settings = load_settings(config_file).settings  # again: a configured folder that was missing may be there now
+    click.echo(_next_steps(name, tool, list(files), settings))
 
 
 def _tool_name(name: str) -> str:
@@ -94,13 +74,18 @@ def _tool_name(name: str) -> str:
 
 
 def _refuse_taken(name: str, files: Iterable[Path], loaded: Loaded) -> None:
-    there = [str(path) for path in files if path.exists()]
-    if there:
-        raise click.BadParameter(f"{' and '.join(there)} is there already; nothing was written", param_hint="NAME")
-    found, _ = find(loaded.settings.plugins.dirs, _origins(loaded))
-    taken = [source.source for source in found if source.name == name]
+    found, _ = find(loaded.settings.plugins.dirs, loaded.origin_of)
+    taken = [str(path) for path in files if os.path.lexists(path)] or [source.source for source in found if source.name == name]
     if taken:
-        raise click.BadParameter(f"there is a plugin of this name already: {taken[0]}; nothing was written", param_hint="NAME")
+        raise click.BadParameter(f"there already: {' and '.join(taken)}; nothing was written", param_hint="NAME")
+
+
+def _write(files: dict[Path, str], **names: str) -> None:
+    for path, template in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(names)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _next_steps(name: str, tool: str, files: list[Path], settings: Settings) -> str:
@@ -120,7 +105,7 @@ def _next_steps(name: str, tool: str, files: list[Path], settings: Settings) -> 
             "[agent]",
             f"plan = {json.dumps([*settings.agent.plan, tool])}",
             "",
-            f"3. Use it, in your policy ({settings.policy.file}):",
+            "3. Use it, in your policy:",
             "",
             "[[rule]]",
             f'id = "{name}"',
@@ -139,27 +124,7 @@ def _row(plugin: LoadedPlugin | PluginSource, state: str) -> dict[str, Any]:
     return {"name": plugin.name, "state": state, "source": plugin.source, **brings}
 
 
-def _table(rows: list[dict[str, Any]]) -> None:
-    """A table as wide as the terminal; into a pipe, one line for each plugin however long it is."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_UNBOUND
-    table = Table("plugin", "state", "from", "hooks", "tools, sinks and limiters", box=None, pad_edge=False)
-    for row in rows:
-        source = row["source"].removeprefix(f"{Path.cwd()}{os.sep}")
-        brings = [*row["tools"], *row["sinks"], *row["limiters"]]
-        texts = (row["name"], row["state"], source, ", ".join(row["hooks"]) or "-", ", ".join(brings) or "-")
-        table.add_row(*(Text(text, overflow="fold") for text in texts))
-    console.print(table)
-
-
-def _origins(loaded: Loaded) -> Any:
-    """Says where a key was set, for the faults of plugins."""
-    origins = {value.key: value.origin for value in loaded.values}
-    return lambda key: origins.get(key, "configuration")
-
-
-def _refuse(refused: ConfigurationRefused) -> NoReturn:
-    for fault in refused.faults:
-        click.echo(str(fault), err=True)
-    raise SystemExit(EXIT_REFUSED)
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    source = row["source"].removeprefix(f"{Path.cwd()}{os.sep}")
+    brings = [*row["tools"], *row["sinks"], *row["limiters"]]
+    return row["name"], row["state"], source, ", ".join(row["hooks"]) or "-", ", ".join(brings) or "-"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import os
 from pathlib import Path
 
 import click
 
-from paynow.app import Assembly, check
 from paynow.cli.common import config_option, json_option, load_settings, show_json, show_table, with_store
+from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
 from paynow.policy import Policy
+from paynow.store import Store
+
+file_argument = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 
 
 class NoSuchPolicy(PayNowError):
@@ -24,53 +28,89 @@ def policy() -> None:
 
 
 @policy.command("check")
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@file_argument
 @config_option
-def check_(file: Path | None, config_file: Path | None) -> None:
-    """Check a policy file (the configured one if none is named) as a start would."""
-    assembly = check(load_settings(config_file))
-    checked = _compiled(assembly, file) if file else assembly.policy
-    click.echo(f"the policy is valid: {len(checked.rules)} rules, version {checked.version}")
+@json_option
+def check_(file: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Check a policy (FILE, else the configured one) against the configured tools, and show its rules. Exit code 2 and every fault if it is wrong."""
+    checked = _compiled(file, config_file)
+    if as_json:
+        rules = [{"id": rule.id, "then": rule.then, "when": rule.when, "message": rule.message} for rule in checked.rules]
+        show_json({"version": checked.version, "default": checked.default, "rules": rules})
+        return
+    rows = [(rule.id, rule.then, " ".join(rule.when.split())) for rule in checked.rules]
+    show_table(("rule", "then", "when"), rows, none="it has no rules")
+    click.echo(f"valid: {len(checked.rules)} rules, else {checked.default}; version {checked.version}")
 
 
 @policy.command("list")
 @config_option
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
-    """Show every policy that was ever active."""
+    """Show every policy that was ever active, newest first."""
     found = with_store(config_file, lambda store: store.administration.policies())
-    columns = ("version", "state", "author", "added")
-    rows = [(one.version, "active" if one.active else "", one.author, rfc3339(one.added_at)) for one in found]
     if as_json:
-        show_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
-        show_table(columns, rows)
+        show_json([{"version": one.version, "active": one.active, "author": one.author, "addedAt": rfc3339(one.added_at)} for one in found])
+        return
+    rows = [(one.version, "active" if one.active else "-", one.author, rfc3339(one.added_at)) for one in found]
+    show_table(("version", "state", "author", "added"), rows, none="there is none yet: the first start of paynow serve stores the configured one")
 
 
 @policy.command()
-@click.argument("version", required=False)
+@click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
 @config_option
 def show(version: str | None, config_file: Path | None) -> None:
-    """Print a policy's text: the active one's, or that of a version."""
+    """Print a policy's text: that of VERSION, else the active one's."""
     found = with_store(config_file, lambda store: store.administration.policy(version) if version else store.administration.active_policy())
     if found is None:
-        raise NoSuchPolicy("there is no such policy: see paynow policy list")
+        raise NoSuchPolicy(
+            "there is no such policy: see paynow policy list" if version else "no policy is active yet: paynow serve stores the configured one"
+        )
     click.echo(found.body, nl=not found.body.endswith("\n"))
 
 
 @policy.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@file_argument
 @config_option
 def activate(file: Path | None, config_file: Path | None) -> None:
-    """Make a policy file (the configured one if none is named) the active policy. Running services take it at their next start."""
-    assembly = check(load_settings(config_file))
-    chosen = _compiled(assembly, file) if file else assembly.policy
-    with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, getpass.getuser()))
-    click.echo(f"{chosen.version} is the active policy; services that run take it at their next start")
+    """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it at their next start."""
+    chosen = _compiled(file, config_file)
+    if with_store(config_file, lambda store: _activated(store, chosen)):
+        click.echo(f"{chosen.version} is the active policy; services that run take it at their next start")
+    else:
+        click.echo(f"{chosen.version} was the active policy already; nothing was changed")
 
 
-def _compiled(assembly: Assembly, file: Path) -> Policy:
+async def _activated(store: Store, chosen: Policy) -> bool:
+    active = await store.administration.active_policy()
+    if active is not None and active.version == chosen.version:
+        return False
+    await store.administration.activate_policy(chosen.version, chosen.text, _author())
+    return True
+
+
+def _compiled(file: Path | None, config_file: Path | None) -> Policy:
+    """As a start would, against the plan's tools; no secret is needed for that. Raises `ConfigurationRefused`."""
+    from paynow.agent import make_plan  # as heavy as the service: only here, so that the others stay quick
+    from paynow.app import compile_for
+    from paynow.plugin_loader import load_plugins
+
+    loaded = load_settings(config_file)
+    plugins = load_plugins(loaded.settings, origin_of=loaded.origin_of)
+    plan = make_plan(loaded.settings.agent, plugins.tools, origin_of=loaded.origin_of)
+    file = file or loaded.settings.policy.file
     try:
-        return assembly.compile(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationRefused([ConfigurationFault(str(file), "", f"the policy cannot be read: {type(error).__name__}")]) from None
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationRefused([ConfigurationFault(str(file), "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
+    return compile_for(plan, text, str(file))
+
+
+def _author() -> str:
+    """Who activated it; a user without a name, as containers have them, by number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

@@ -56,7 +56,7 @@ class Lane:
         """Positions that the sink refused for good and why, until they lie with the dead letters."""
         self.delivering = False
         self.paused = False
-        """Set: no delivery begins; the one that runs is the last."""
+        """Set: the delivery that runs is the last, whatever else was begun with it."""
         self._sink = sink
         self._metrics = metrics
         self._clock = clock
@@ -79,7 +79,7 @@ class Lane:
 
     def advance(self, window: Sequence[StoredEvent]) -> None:
         """Begins to deliver what the sink lacks, unless it is busy or waits after a failure."""
-        if self.paused or self._task is not None:
+        if self._task is not None:
             return
         lacking = [event for event in window if event.position not in self.has and event.position not in self.refused]
         if lacking:

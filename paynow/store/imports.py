@@ -53,7 +53,7 @@ def import_accounts(
 ) -> Counter[str]:
     """Opens the accounts in one transaction and counts them by outcome: `created`, `unchanged`, and with `adjust` `adjusted`.
 
-    The accounts are read once, by another thread; what reading raises ends the import. `stage` is told `reading`, `checking`, `writing`.
+    The accounts are read once, by another thread; what reading raises ends the import. When all is read `stage` is told `checking`, then `writing`.
     Raises `ImportRefused` with every line that cannot be brought in, `DatabaseFailed`.
     """
     queries = load_queries(folder("sql") / "queries")
@@ -64,10 +64,7 @@ def import_accounts(
             with connection.cursor() as cursor:
                 cursor.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
                 counts = _Import(cursor, queries, stage).run(accounts, adjust=adjust, dry_run=dry_run)
-            if dry_run:
-                connection.rollback()
-            else:
-                connection.commit()
+            connection.commit()
             return counts
 
         return interruptible(connection, run)
@@ -82,7 +79,6 @@ class _Import:
         self._stage = stage
 
     def run(self, accounts: Iterable[OpeningAccount], *, adjust: bool, dry_run: bool) -> Counter[str]:
-        self._stage("reading")
         self._do("make_importing")
         for chunk in _chunks(iter(accounts)):
             self._cursor.copy_expert(self._queries["copy_importing"], _copied(chunk))

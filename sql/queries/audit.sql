@@ -163,12 +163,12 @@ full join (select customer_id, payee_id, count(*) as allowed from payments where
 where p.allowed is null or k.first_allowed_at is null
 
 -- name: audit_answers_agree
--- Each stored answer says what the columns say, and its trace leads to its decision.
+-- Each stored answer says what the columns say, and its trace leads to its decision. (`offset 0`: parsed once a row, not once a mention.)
 select concat_ws(' ', p.customer_id, p.payment_id), concat('the answer ', said.differs)
 from payments p
 left join unnest(%(currencies)s::text[], %(exponents)s::int[]) u (currency, exponent) on u.currency = p.currency
 left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
-cross join lateral (select json_or_null(p.answer) as answer) j
+cross join lateral (select json_or_null(p.answer) as answer offset 0) j
 cross join lateral (
     select jsonb_path_query_first(j.answer, '$.agentTrace[*] ? (@.step == "decide")') ->> 'decision' as decided,
         j.answer -> 'agentTrace' -> -1 as settle
@@ -195,7 +195,7 @@ where said.differs is not null
 select concat_ws(' ', p.customer_id, p.payment_id), concat('the decision is ', p.decision, ', a fallback demands ',
     case when f.block then 'block' else 'review' end)
 from payments p
-cross join lateral (select json_or_null(p.answer) as answer) j
+cross join lateral (select json_or_null(p.answer) as answer offset 0) j
 cross join lateral (
     select jsonb_path_exists(j.answer, '$.agentTrace[*] ? (@.step == "fallback" && @.onFailure == "block")') as block,
         jsonb_path_exists(j.answer, '$.agentTrace[*] ? (@.step == "fallback" && @.onFailure == "review")') as review

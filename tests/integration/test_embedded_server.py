@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from database import BIN_DIR, FAST, OwnServer, execute, server_folder
 from holding import Holder, owner_of, python_path
-from paynow.store import embedded, embedded_place, file_lock
+from paynow.store import embedded, embedded_place, file_lock, keeper
 from paynow.store.embedded import EmbeddedServer, EmbeddedServerFailed
 from waiting import eventually
 
@@ -108,6 +109,8 @@ def test_it_is_durable_checked_utf8_and_listens_on_no_network(folder: Path) -> N
         names += ["max_connections", "client_connection_check_interval", "shared_preload_libraries", "TimeZone"]
         assert [execute(server.dsn, f"show {name}")[0][0] for name in names] == ["on", "on", "on", "on", "UTF8", "", "100", "2s", "", "UTC"]
         assert execute(server.dsn, "select 'Z' < 'a' and 'z' < 'ä'") == [(True,)], "text is not ordered by code point"
+        capital = "select current_setting('server_version_num')::int < 170000 or upper('ä') = 'Ä'"
+        assert execute(server.dsn, capital) == [(True,)], "from 17 on the locale knows all letters, whatever the machine has"
         assert (server.data_dir.stat().st_mode & 0o777) == 0o700
 
 
@@ -329,15 +332,25 @@ def test_a_server_that_cannot_start_says_why_and_leaves_nothing(folder: Path) ->
     start(folder).stop()
 
 
-@pytest.mark.parametrize("interrupt", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_server_that_does_not_answer_in_time_is_not_left_running(folder: Path, interrupt: signal.Handlers) -> None:
-    before = signal.signal(signal.SIGINT, interrupt)  # which the server inherits, and must not heed
+def test_a_server_that_does_not_answer_in_time_is_not_left_running(folder: Path) -> None:
+    with pytest.raises(EmbeddedServerFailed, match="in time"):
+        start(folder, ready_within_s=0)
+    eventually(lambda: is_gone(folder))
+
+
+def test_the_shutdown_is_heard_though_a_shells_background_job_ignores_interrupts(folder: Path) -> None:
+    task = {"command": ["sleep", "60"], "holders_lock": str(folder / "holders.lock"), "user": {}, "socket_folder": str(folder / "none")}
+    running = file_lock.open_lock(folder / "running.lock")
+    os.close(file_lock.open_lock(folder / "holders.lock"))
+    assert file_lock.takes(running, file_lock.EXCLUSIVE)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which every process started now inherits
     try:
-        with pytest.raises(EmbeddedServerFailed, match="in time"):
-            start(folder, ready_within_s=0)
+        command = [sys.executable, "-I", "-S", keeper.__file__, json.dumps({**task, "running": running})]
+        subprocess.run(command, check=True, pass_fds=(running,))
     finally:
         signal.signal(signal.SIGINT, before)
-    eventually(lambda: is_gone(folder))
+        os.close(running)
+    eventually(lambda: file_lock.is_free(folder / "running.lock"))
 
 
 def test_a_folder_without_postgresql_programs_is_refused(folder: Path) -> None:
@@ -374,14 +387,14 @@ def test_a_socket_outside_the_data_lies_in_a_private_folder_that_goes_with_the_s
 
 
 def test_a_socket_folder_that_others_can_enter_is_refused(folder: Path) -> None:
-    home = folder / ("x" * 120)
-    socket_folder = embedded_place.choose_place(home).socket_folder
-    socket_folder.mkdir()
+    place = embedded_place.choose_place(folder / ("x" * 120))
+    embedded_place.make_private(place.socket_folder, place.user)
+    place.socket_folder.chmod(0o755)
     try:
         with pytest.raises(EmbeddedServerFailed, match="private"):
-            start(home)
+            start(place.home)
     finally:
-        socket_folder.rmdir()
+        place.socket_folder.rmdir()
 
 
 @as_root

@@ -73,6 +73,8 @@ async def test_all_faults_are_told_at_once_in_the_order_of_the_fields(door: Clie
     [
         (body(amount="0.125"), "decimals", "must have at most 2 decimals in USD"),
         (body(amount="10000000000000.01"), "range", "must be at most 10000000000000.00 in USD"),
+        (written("amount", "1e400"), "range", "is larger than any payment may be"),
+        (written("amount", "1e-400"), "decimals", "must have at most 2 decimals in USD"),
         (body(amount=ABSENT), "required", 'is missing: it must be a decimal greater than zero in major units, such as "125.50"'),
         (body(amount=None), "type", 'must be a decimal greater than zero in major units, such as "125.50"'),
         (body(customerId=7), "type", "must be text: 1 to 64 of the characters A-Z a-z 0-9 _ . : -"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paynow.errors import LimitState
@@ -29,6 +29,7 @@ def test_a_larger_burst_has_a_longer_window() -> None:
     assert rate_headers(LimitState("customer", 100 / 60, 200, 0, 0.0))["RateLimit-Policy"] == '"customer";q=200;w=120'
 
 
+@example(5.0, 5, -1, -0.5)
 @given(st.floats(1e-5, 1e6), st.integers(1, 10**6), st.integers(-5, 10**6), st.floats(-1, 1e6))
 def test_every_figure_is_a_whole_number_that_is_not_negative(per_second: float, burst: int, remaining: int, reset_s: float) -> None:
     headers = rate_headers(LimitState("customer", per_second, burst, remaining, reset_s))

@@ -65,6 +65,15 @@ BROKEN = {
     "no hook at all": ("x = 1", "implements no hook, so it would do nothing"),
     "a hook that is async": (hook("async def paynow_register_tools(settings): ..."), "paynow_register_tools must be a plain function"),
     "an observing hook that is async": (hook("async def paynow_payment_decided(decision): ..."), "paynow_payment_decided must be a plain function"),
+    "an observing hook that yields": (
+        hook("async def paynow_payment_decided(decision): yield"),
+        "paynow_payment_decided must be a plain function",
+    ),
+    "a function of its own that raises deep down": (
+        "def deep():\n    return 1 / 0\n\nx = deep()",
+        "bad.py:2: plugin bad: cannot be loaded: ZeroDivisionError",
+    ),
+    "a choice that is no text": (tools('[Tool("getX", Effect.READ, {"a": choice(1, 2)}, call)]'), "the choices must be texts, each once"),
     "a hook with a default": (
         hook("def paynow_register_tools(settings=None): ..."),
         "paynow_register_tools: arguments with a default are never passed",

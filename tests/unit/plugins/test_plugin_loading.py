@@ -10,6 +10,7 @@ import pytest
 
 from paynow.errors import ConfigurationRefused
 from paynow.plugin_loader import LoadedPlugin, Plugins, load_plugins
+from paynow.plugin_sources import find
 from paynow.resources import folder
 from paynow.settings import Settings
 
@@ -79,6 +80,14 @@ def test_only_sinks_that_the_configuration_names_are_kept(settings_of: Callable[
 def test_plugins_are_loaded_in_the_order_of_their_names(boot: Callable[..., Plugins]) -> None:
     files = {"zebra": TRUST, "ant": TRUST.replace("getTrust", "getAnt"), "bee": TRUST.replace("getTrust", "getBee")}
     assert [plugin.name for plugin in boot(files).loaded] == ["ant", "bee", "limiter_postgres", "sink_memory", "zebra"]
+
+
+def test_plugins_are_found_in_the_order_of_their_names_wherever_they_lie(folder_of: Callable[..., Path]) -> None:
+    found, faults = find([folder_of({"zebra": TRUST, "cat": TRUST}, "one"), folder_of({"ant": TRUST}, "two")], str)
+    names = [source.name for source in found]
+    assert faults == []
+    assert names == sorted(names)
+    assert {"ant", "cat", "zebra", "get_balance"} <= set(names)
 
 
 def test_files_that_are_no_plugins_are_not_found(boot: Callable[..., Plugins], refusals: Callable[..., list[str]]) -> None:

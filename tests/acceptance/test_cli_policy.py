@@ -1,0 +1,85 @@
+"""`paynow policy` as an operator runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from commands import paynow
+from database import execute
+from paynow.resources import folder
+
+RULE = """[[rule]]
+id = "large"
+when = "payment.amount_minor >= 500000"
+then = "review"
+message = "A large amount"
+"""
+UNKNOWN_NAME = RULE.replace("payment.amount_minor", "getBalance.availabel_minor")
+
+
+def write(place: Path, text: str) -> str:
+    (place / "new.toml").write_text(text, encoding="utf-8")
+    return "new.toml"
+
+
+def test_the_configured_policy_is_checked_without_a_database_or_a_secret(tmp_path: Path) -> None:
+    ended = paynow(tmp_path, "host=/nowhere", "policy", "check", LOG_HASH_KEY="")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["rule", "then", "when"]
+    assert lines[1].split(maxsplit=2)[:2] == ["insufficient_funds", "block"]
+    assert lines[-1].startswith(f"valid: {len(lines) - 2} rules, else allow; version ")
+
+
+def test_a_named_file_is_checked_for_programs_too(tmp_path: Path) -> None:
+    checked = paynow(tmp_path, None, "policy", "check", "--json", write(tmp_path, RULE)).json()
+    assert checked["rules"] == [{"id": "large", "then": "review", "when": "payment.amount_minor >= 500000", "message": "A large amount"}]
+    assert (checked["default"], len(checked["version"])) == ("allow", 32)
+
+
+@pytest.mark.parametrize("command", ["check", "activate"])
+def test_a_wrong_policy_is_refused_with_file_and_line(command: str, database: str, tmp_path: Path) -> None:
+    ended = paynow(tmp_path, database, "policy", command, write(tmp_path, UNKNOWN_NAME))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("new.toml:3: ")
+    assert "did you mean" in ended.err
+    assert execute(database, "select count(*) from policies") == [(0,)]
+
+
+def test_a_file_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+    assert paynow(tmp_path, None, "policy", "check", "missing.toml").err == "missing.toml: cannot be read: No such file or directory\n"
+    (tmp_path / "binary.toml").write_bytes(b"\xff")
+    ended = paynow(tmp_path, None, "policy", "check", "binary.toml")
+    assert (ended.code, ended.err) == (2, "binary.toml: is not UTF-8 text\n")
+
+
+def test_a_policy_is_activated_once_listed_and_shown_as_it_was_written(database: str, tmp_path: Path) -> None:
+    nothing = paynow(tmp_path, database, "policy", "show")
+    assert (nothing.code, nothing.out) == (1, "")
+    first = paynow(tmp_path, database, "policy", "activate")
+    assert (first.code, "next start" in first.out) == (0, True)
+    assert paynow(tmp_path, database, "policy", "show").out == (folder("config") / "policy.toml").read_text()
+    version = paynow(tmp_path, database, "policy", "activate", write(tmp_path, RULE)).out.split()[0]
+    again = paynow(tmp_path, database, "policy", "activate", "new.toml")
+    assert again.out == f"{version} was the active policy already; nothing was changed\n"
+    assert paynow(tmp_path, database, "policy", "show").out == RULE
+    listed = paynow(tmp_path, database, "policy", "list", "--json").json()
+    assert [(one["version"], one["active"]) for one in listed] == [(version, True), (first.out.split()[0], False)]
+    assert all(one["author"] for one in listed)
+    assert paynow(tmp_path, database, "policy", "show", first.out.split()[0]).out.startswith("# The policy")
+    assert paynow(tmp_path, database, "policy", "list").out.splitlines()[1].split()[:2] == [version, "active"]
+
+
+def test_an_earlier_policy_can_be_made_active_again(database: str, tmp_path: Path) -> None:
+    write(tmp_path, RULE)
+    versions = [paynow(tmp_path, database, "policy", "activate", *file).out.split()[0] for file in ([], ["new.toml"], [])]
+    assert execute(database, "select version from policies where active") == [(versions[0],)]
+    assert versions[0] == versions[2]
+    assert execute(database, "select count(*) from policies") == [(2,)]
+
+
+def test_a_version_that_never_was_cannot_be_shown(database: str, tmp_path: Path) -> None:
+    ended = paynow(tmp_path, database, "policy", "show", "abc")
+    assert (ended.code, ended.err) == (1, "paynow: there is no such policy: see paynow policy list\n")
