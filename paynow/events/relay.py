@@ -106,10 +106,8 @@ class Relay:
         self.wake()
         if self._loop is not None:
             await asyncio.wait({self._loop}, timeout=grace_s)
-            for lane in self._lanes:
-                lane.cancel()
-            await asyncio.wait({self._loop}, timeout=ABANDON_S)
             self._abandon()
+            await asyncio.wait({self._loop}, timeout=ABANDON_S)
         await asyncio.gather(*(lane.close() for lane in self._lanes))
 
     def _abandon(self) -> None:

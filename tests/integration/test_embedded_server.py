@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -157,6 +158,14 @@ def test_a_second_program_attaches(folder: Path) -> None:
     with start(folder) as first, start(folder) as second:
         assert (first.started, second.started) == (True, False)
         assert first.dsn == second.dsn
+
+
+def test_letting_go_of_a_server_that_others_hold_does_not_wait_for_them(folder: Path) -> None:
+    with start(folder):
+        second = start(folder)
+        before = time.monotonic()
+        second.stop()
+        assert time.monotonic() - before < embedded.STOP_WITHIN_S / 3
 
 
 def test_a_short_command_that_started_the_server_does_not_take_it_from_one_that_came_later(folder: Path, hold: Hold) -> None:

@@ -132,6 +132,7 @@ async def test_a_lag_that_cannot_be_measured_stops_nothing(time: HandTime, outbo
     await time.until(lambda: not outbox.rows, within_s=1)
     await time.advance(30)
     assert outbox.calls["lag"] <= 7
+    assert outbox.calls["turn"] == 1
 
 
 @pytest.mark.parametrize("method", ["turn", "pending", "delivered"])

@@ -51,6 +51,8 @@ def test_get_balance_says_what_is_available_and_what_is_reserved() -> None:
     accounts = AccountsInMemory({("c_123", "USD"): Balance(10_000, 2_500), ("c_123", "EUR"): Balance(1, 1)})
     output = call_tool(tool("get_balance", "getBalance"), context_for(a_payment(), accounts=accounts))
     assert output == {"available_minor": 10_000, "reserved_minor": 2_500}
+    euros = context_for(a_payment(currency="EUR"), accounts=accounts)
+    assert call_tool(tool("get_balance", "getBalance"), euros) == {"available_minor": 1, "reserved_minor": 1}
 
 
 def test_get_balance_says_zero_where_there_is_no_account() -> None:
