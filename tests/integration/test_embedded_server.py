@@ -276,6 +276,19 @@ def test_kill_9_of_the_keeper_stops_the_server_too(folder: Path, hold: Hold) -> 
     assert is_gone(folder)
 
 
+def test_a_server_that_outlives_its_keeper_is_known_to_live(folder: Path, hold: Hold) -> None:
+    assert hold(folder).said["state"] == "started"
+    keeper_pid, postmaster = keeper_of(folder), postmaster_of(folder)
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        os.kill(keeper_pid, signal.SIGKILL)
+        eventually(lambda: keeper_pid not in processes_of(folder))
+        assert not file_lock.is_free(folder / "running.lock")
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    eventually(lambda: file_lock.is_free(folder / "running.lock"))
+
+
 def test_kill_9_of_everything_at_once_keeps_the_data(folder: Path, hold: Hold) -> None:
     holder = hold(folder)
     remember(holder.said["dsn"], 1)
