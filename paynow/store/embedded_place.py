@@ -74,6 +74,8 @@ def choose_place(directory: Path, moved_root: Path = MOVED_ROOT) -> Place:
             raise EmbeddedServerFailed(f"The user {user.pw_name}, who owns PostgreSQL's data in {home}, cannot enter that folder any more.")
         moved = moved_root / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
         make_folder(moved)
+        if not _enters(user, moved):
+            raise EmbeddedServerFailed(f"The user {user.pw_name}, who runs PostgreSQL for root, can enter neither {home} nor {moved}.")
     except OSError as error:
         raise EmbeddedServerFailed(f"PostgreSQL's data cannot be kept in {home}: {error}") from error
     return Place(moved, user, f"PostgreSQL's data are in {moved}: the user {user.pw_name}, who runs it, cannot enter {home}.")

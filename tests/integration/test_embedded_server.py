@@ -23,7 +23,7 @@ from paynow.store.embedded import EmbeddedServer, EmbeddedServerFailed
 from waiting import eventually
 
 Hold = Callable[..., Holder]
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run programs as other users")
 
 
 @pytest.fixture
@@ -440,6 +440,14 @@ def test_where_nobody_cannot_enter_the_data_go_elsewhere_and_the_program_says_so
 
 
 @as_root
+def test_where_nobody_can_enter_neither_place_the_start_is_refused(folder: Path) -> None:
+    for name in ("closed", "moved"):
+        (folder / name).mkdir(mode=0o700)
+    with pytest.raises(EmbeddedServerFailed, match="can enter neither"):
+        start(folder / "closed" / "data", moved_root=folder / "moved")
+
+
+@as_root
 def test_data_whose_folder_was_closed_later_are_not_replaced_by_empty_ones(folder: Path) -> None:
     home = folder / "home"
     start(home).stop()
@@ -466,6 +474,7 @@ def test_programs_that_nobody_cannot_run_are_copied_beside_the_data(folder: Path
     assert (closed.stat().st_mode & 0o777) == 0o700
 
 
+@as_root
 def test_an_ordinary_user_runs_it_as_himself(folder: Path, hold: Hold) -> None:
     home = folder / "home"
     home.mkdir()
@@ -480,6 +489,7 @@ def test_an_ordinary_user_runs_it_as_himself(folder: Path, hold: Hold) -> None:
         assert owner_of(postmaster_of(home)) == "daemon", "root must run it as the one whose data they are"
 
 
+@as_root
 def test_an_ordinary_user_is_told_that_the_data_are_anothers(folder: Path, hold: Hold) -> None:
     start(folder).stop()
     holder = hold(folder, user="daemon")
