@@ -98,7 +98,6 @@ class Service:
         self._settings = assembly.settings
         self._dsn = dsn
         self._clock = clock or Clock()
-        self._tasks: list[asyncio.Task[None]] = []
         self._undo: list[Callable[[], Any]] = []
 
     async def start(self) -> int:
@@ -157,16 +156,7 @@ class Service:
             deadline_s=settings.agent.deadline_ms / 1000,
             retention_h=settings.idempotency.retention_h,
         )
-        keyring = Keyring(
-            store.administration,
-            limiter,
-            clock,
-            environment_key=settings.secrets.api_key,
-            on_limiter_failure=settings.rate_limit.on_store_failure,
-            limiter_failed=metrics.limiter_failed,
-            rate_limited=metrics.rate_limited,
-            local_limiter=local_limiter,
-        )
+        keyring = self._keyring(store, limiter, local_limiter, metrics)
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
 
@@ -202,6 +192,18 @@ class Service:
             observe=metrics.store_statement,
         )
 
+    def _keyring(self, store: Store, limiter: RateLimiter, local_limiter: RateLimiter | None, metrics: Metrics) -> Keyring:
+        return Keyring(
+            store.administration,
+            limiter,
+            self._clock,
+            environment_key=self._settings.secrets.api_key,
+            on_limiter_failure=self._settings.rate_limit.on_store_failure,
+            limiter_failed=metrics.limiter_failed,
+            rate_limited=metrics.rate_limited,
+            local_limiter=local_limiter,
+        )
+
     def _limits(self) -> DecideLimits:
         settings = self._settings
         return DecideLimits(
@@ -218,8 +220,13 @@ class Service:
         if not sinks:
             return None
         relay = Relay(store.outbox, sinks, metrics, poll_s=self._settings.events.poll_ms / 1000, clock=self._clock)
-        self._undo.append(lambda: relay.stop(self._settings.server.shutdown_grace_s))
-        self._tasks.append(asyncio.create_task(relay.run(), name="relay"))
+        running = asyncio.create_task(relay.run(), name="relay")
+
+        async def end() -> None:
+            await relay.stop(self._settings.server.shutdown_grace_s)
+            await asyncio.wait([running])
+
+        self._undo.append(end)
         return relay
 
     def _local_limiter(self, store: Store) -> RateLimiter | None:

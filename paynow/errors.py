@@ -135,7 +135,7 @@ class NotJson(Refusal):
 
 
 class IdempotencyMismatch(Refusal):
-    """The idempotency key was used before with another customer's field values: another amount, currency or payee.
+    """The idempotency key of this customer was used before with other values: another amount, currency or payee.
     A key stands for one payment. Use a new key for a new payment; nothing of the first one is told."""
 
     status, code, title = 422, "idempotency_mismatch", "The idempotency key was used with another body"

@@ -27,3 +27,12 @@ async def eventually_async(seen: Callable[[], Awaitable[Seen]], *, within_s: flo
         assert time.monotonic() < deadline, f"not seen within {within_s} s: {seen}"
         await asyncio.sleep(POLL_S)
     return value
+
+
+async def meanwhile(seen: Callable[[], Seen], *, within_s: float = 10.0) -> Seen:
+    """The same for a plain function, while the loop goes on."""
+
+    async def asked() -> Seen:
+        return seen()
+
+    return await eventually_async(asked, within_s=within_s)

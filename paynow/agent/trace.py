@@ -40,9 +40,10 @@ class Trace:
         """The verdict, the rules that fired, and those that could not be evaluated because a tool gave no answer."""
         self.steps.append({"step": "decide", "decision": decision, "fired": list(fired), "unknown": list(unknown)})
 
-    def settle(self, status: str, decision: str) -> None:
-        """How the settle ended, and the decision that holds."""
-        self.steps.append({"step": "settle", "status": status, "decision": decision})
+    def settle(self, status: str, decision: str, *, reason: str | None = None) -> None:
+        """How the settle ended (`settled` or `overruled`, and then for which reason), and the decision that holds."""
+        step = {"step": "settle", "status": status, "decision": decision}
+        self.steps.append(step if reason is None else {**step, "reason": reason})
 
     def copy(self) -> Trace:
         """The same steps so far, to be finished in another way: the settle is handed two finished answers."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import orjson
 
+from paynow.agent import Trace
 from paynow.clock import rfc3339
 from paynow.money import to_text
 from paynow.plugin_api import Payment
@@ -32,19 +33,23 @@ class Decision:
     case_id: UUID | None
     decided_at: datetime
     reserved_until: datetime
-    trace: Sequence[dict[str, Any]]
-    """The steps up to the settle, which is added here."""
+    trace: Trace
+    """The steps up to the settle, which is added to a copy here."""
 
 
 def finish(decision: Decision) -> Finished:
     """The answer if the decision holds."""
-    return _finished(decision, {"step": "settle", "status": "settled", "decision": decision.decision})
+    trace = decision.trace.copy()
+    trace.settle("settled", decision.decision)
+    return _finished(decision, trace)
 
 
 def finish_short(decision: Decision) -> Finished:
     """The answer if it was to be allowed and the settle finds the money gone."""
     blocked = replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,))
-    return _finished(blocked, {"step": "settle", "status": "overruled", "decision": "block", "reason": INSUFFICIENT_FUNDS.code})
+    trace = decision.trace.copy()
+    trace.settle("overruled", "block", reason=INSUFFICIENT_FUNDS.code)
+    return _finished(blocked, trace)
 
 
 def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
@@ -62,7 +67,7 @@ def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
     return [{"code": reason.code, "message": reason.message} for reason in reasons]
 
 
-def _finished(decision: Decision, settle_step: dict[str, Any]) -> Finished:
+def _finished(decision: Decision, trace: Trace) -> Finished:
     payment = decision.payment
     case_id = str(decision.case_id) if decision.case_id else None
     decided_at = rfc3339(decision.decided_at)
@@ -75,7 +80,7 @@ def _finished(decision: Decision, settle_step: dict[str, Any]) -> Finished:
         "policyVersion": decision.policy_version,
         "caseId": case_id,
         "reservation": reservation_held(payment, decision.reserved_until) if decision.decision == "allow" else None,
-        "agentTrace": [*decision.trace, settle_step],
+        "agentTrace": trace.steps,
         "decidedAt": decided_at,
     }
     data = {

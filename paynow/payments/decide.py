@@ -265,7 +265,7 @@ class Decide:
             case_id=case and case.case_id,
             decided_at=now,
             reserved_until=now + timedelta(seconds=self._limits.reservation_ttl_s),
-            trace=trace.steps,
+            trace=trace,
         )
         finished = answer.finish(decision)
         return Settlement(

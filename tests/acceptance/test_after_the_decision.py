@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jsonschema
 import pytest
 
 from commands import paynow
 from database import execute
+from paynow.http.schemas import DecisionSchema
 from service import UNLIMITED, RunningService, audit, balance, body, open_account, running
 from waiting import eventually, eventually_async
 
@@ -107,3 +109,24 @@ async def test_nothing_but_the_documents_and_the_probes_is_open(module_service: 
                 route.method, route.path.format(paymentId="x", customerId="x", caseId="x", name="x", code="not_found")
             ) as response:
                 assert (response.status == 401) == (route.scope is not None), route
+
+
+@pytest.mark.parametrize(("amount", "customer", "decision"), [("1.00", "c_form", "allow"), ("5000.00", "c_form", "block")])
+async def test_what_is_answered_has_the_documented_form(module_service: RunningService, amount: str, customer: str, decision: str) -> None:
+    open_account_once(module_service.dsn, customer)
+    async with module_service.client() as client:
+        async with client.get("/api/openapi.json") as response:
+            document = await response.json()
+        answer = await decided(client, customer_id=customer, amount=amount, key=amount)
+        async with client.get(f"/api/payments/{answer['paymentId']}") as response:
+            stored = await response.json()
+    assert answer["decision"] == decision
+    for route, shown in (("/api/payments/decide", answer), ("/api/payments/{paymentId}", stored)):
+        form = next(iter(document["paths"][route].values()))["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(shown, {**form, "components": document["components"]}, jsonschema.Draft202012Validator)
+    assert DecisionSchema().validate(answer) == {}, "no name that the document lacks"
+
+
+def open_account_once(dsn: str, customer_id: str) -> None:
+    if not execute(dsn, "select 1 from accounts where customer_id = %s", customer_id):
+        open_account(dsn, customer_id, 10_000)

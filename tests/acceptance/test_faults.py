@@ -13,7 +13,7 @@ import aiohttp
 from database import OwnServer, execute
 from paynow.store import migrations
 from service import UNLIMITED, RunningService, audit, body, open_account
-from waiting import eventually, eventually_async
+from waiting import eventually, meanwhile
 
 KILLS = 10
 CUSTOMERS = 20
@@ -50,7 +50,7 @@ async def test_killed_ten_times_under_load_every_key_has_one_decision(database: 
         service = RunningService(database, tmp_path, {**UNLIMITED, **LEASE})
         stop, before = asyncio.Event(), len(answered)
         senders = [asyncio.create_task(send_until(service, stop, keys, answered, [])) for _ in range(12)]
-        await eventually_async(lambda before=before: asyncio.sleep(0, len(answered) > before + 30), within_s=30)
+        await meanwhile(lambda before=before: len(answered) > before + 30, within_s=30)
         service.kill()
         await asyncio.gather(*senders)
     processing = "select count(*) from idempotency_keys where state = 'processing'"
@@ -80,16 +80,16 @@ async def test_postgresql_stopped_immediately_under_load_gives_503_only_and_come
     try:
         stop, keys, answered, statuses = asyncio.Event(), itertools.count(), {}, []
         senders = [asyncio.create_task(send_until(service, stop, keys, answered, statuses)) for _ in range(12)]
-        await eventually_async(lambda: asyncio.sleep(0, len(answered) > 50), within_s=30)
+        await meanwhile(lambda: len(answered) > 50, within_s=30)
         await asyncio.to_thread(own_server.stop_immediate)
         seen = len(statuses)
-        await eventually_async(lambda: asyncio.sleep(0, len(statuses) > seen + 60), within_s=30)
+        await meanwhile(lambda: len(statuses) > seen + 60, within_s=30)
         async with service.client() as client, client.get("/readyz") as response:
             assert response.status == 503
         await asyncio.to_thread(own_server.start)
         back = time.monotonic()
         count = len(answered)
-        await eventually_async(lambda: asyncio.sleep(0, len(answered) > count + 50), within_s=5)
+        await meanwhile(lambda: len(answered) > count + 50, within_s=5)
         assert time.monotonic() - back < 5
         stop.set()
         await asyncio.gather(*senders)
@@ -135,7 +135,7 @@ timeout_ms = 1800
     open_account(service.dsn, "c_1", 10_000)
     async with service.client() as client:
         sending = asyncio.create_task(client.post("/api/payments/decide", json=body("c_1")))
-        await eventually_async(lambda: asyncio.sleep(0, service.lines("slow tool waits")))
+        await meanwhile(lambda: service.lines("slow tool waits"))
         ended = asyncio.create_task(asyncio.to_thread(service.stop))
         response = await sending
         assert response.status == 200

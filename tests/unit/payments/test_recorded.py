@@ -61,7 +61,7 @@ def decided(policy: Policy, outputs: dict, floors: dict | None = None, *, short:
         case_id=None,
         decided_at=NOW,
         reserved_until=NOW,
-        trace=trace.steps,
+        trace=trace,
     )
     return (finish_short if short else finish)(decision).answer
 
