@@ -1,0 +1,224 @@
+"""The two steps that write, on a real PostgreSQL: who may settle, what a repetition gets, and what holds when two come at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg2
+import pytest
+
+from database import execute
+from paynow.errors import InternalFault
+from paynow.ids import new_id
+from paynow.payments.fingerprint import fingerprint
+from paynow.plugin_api import Limit, Payment
+from paynow.store import Store
+from paynow.store.records import Case, ClaimRequest, Finished, Settlement
+from service import balance, open_account
+from waiting import meanwhile
+
+POLICY = "0" * 32
+OTHER_POLICY = "1" * 32
+HELD = "select count(*) from pg_locks where not granted"
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    """A store on a fresh database in which `c_1` has 100.00 USD; leases hold for a minute."""
+    open_account(database, "c_1", 10_000)
+    opened = Store(database, connections_max=8, lease_s=60, acquire_timeout_s=5, statement_timeout_s=5)
+    for version in (OTHER_POLICY, POLICY):
+        await opened.administration.activate_policy(version, "", "test")
+    yield opened
+    await opened.close()
+
+
+def claim_of(key: str = "k-1", *, amount_minor: int = 100, customer_id: str = "c_1", policy: str = POLICY) -> ClaimRequest:
+    payment = Payment(new_id(customer_id), customer_id, "p_1", amount_minor, "USD")
+    return ClaimRequest(payment, key, fingerprint(customer_id, "p_1", amount_minor, "USD"), uuid4(), "request-1", policy)
+
+
+def settlement_of(claim: ClaimRequest, decision: str = "allow", *, case: Case | None = None, pending: bool = False) -> Settlement:
+    now = datetime.now(UTC)
+    return Settlement(
+        claim=claim,
+        decision=decision,
+        reasons=(),
+        degraded=False,
+        decided_at=now,
+        reserved_until=now + timedelta(days=1),
+        event_id=new_id(claim.payment.customer_id),
+        finished=Finished(f'{{"decision":"{decision}","token":"{claim.token}"}}'.encode(), "{}"),
+        if_short=Finished(b'{"decision":"block"}', '{"short":true}'),
+        case=case,
+        case_pending=pending,
+    )
+
+
+async def claimed(store: Store, claim: ClaimRequest) -> ClaimRequest:
+    """The claim, which has to be ours."""
+    outcome = await store.decisions.claim(claim, None)
+    assert outcome.outcome in ("claimed", "taken_over")
+    assert outcome.payment_id is not None
+    return replace(claim, payment=replace(claim.payment, payment_id=outcome.payment_id))
+
+
+def run_out(dsn: str) -> None:
+    execute(dsn, "update idempotency_keys set lease_until = clock_timestamp() - interval '1 s' where state = 'processing'")
+
+
+def counts(dsn: str) -> tuple[int, ...]:
+    tables = ("payments", "outbox", "ledger_entries", "cases")
+    return tuple(execute(dsn, f"select count(*) from {table}")[0][0] for table in tables)
+
+
+async def test_an_old_token_settles_nothing(store: Store, database: str) -> None:
+    paused = await claimed(store, claim_of())
+    run_out(database)
+    successor = await claimed(store, claim_of())
+    assert (await store.decisions.settle(settlement_of(paused))).fenced
+    assert counts(database) == (0, 0, 1, 0)
+    assert balance(database, "c_1") == (10_000, 0)
+    settled = await store.decisions.settle(settlement_of(successor))
+    assert settled.decision == "allow"
+    assert (await store.decisions.settle(settlement_of(paused))).fenced, "also after the successor has settled"
+    assert balance(database, "c_1") == (9_900, 100)
+
+
+async def test_a_settle_that_is_repeated_moves_nothing_and_gets_the_first_answer(store: Store, database: str) -> None:
+    claim = await claimed(store, claim_of())
+    first = await store.decisions.settle(settlement_of(claim))
+    assert await store.decisions.settle(settlement_of(claim, "block")) == first
+    assert counts(database) == (1, 1, 2, 0)
+    assert balance(database, "c_1") == (9_900, 100)
+
+
+async def test_a_taken_over_claim_keeps_its_payment_id_and_policy_and_counts_no_second_attempt(store: Store, database: str) -> None:
+    first = await claimed(store, claim_of(policy=OTHER_POLICY))
+    assert (await store.decisions.claim(claim_of(), None)).outcome == "in_flight"
+    run_out(database)
+    again = await store.decisions.claim(claim_of(), None)
+    assert (again.outcome, again.payment_id, again.policy_version) == ("taken_over", first.payment.payment_id, OTHER_POLICY)
+    assert (await store.reads.activity(first.payment)).attempts_24h == 1
+
+
+async def test_an_abandoned_claim_can_be_taken_at_once_but_only_its_holder_abandons_it(store: Store) -> None:
+    claim = await claimed(store, claim_of())
+    await store.decisions.abandon(claim_of())
+    assert (await store.decisions.claim(claim_of(), None)).outcome == "in_flight"
+    await store.decisions.abandon(claim)
+    assert (await store.decisions.claim(claim_of(), None)).outcome == "taken_over"
+
+
+async def test_a_run_out_claim_is_not_taken_by_another_payment(store: Store, database: str) -> None:
+    await claimed(store, claim_of())
+    run_out(database)
+    assert (await store.decisions.claim(claim_of(amount_minor=200), None)).outcome == "mismatch"
+
+
+async def test_a_claim_repeated_with_its_token_is_still_ours(store: Store) -> None:
+    claim = await claimed(store, claim_of())
+    again = await store.decisions.claim(claim, None)
+    assert (again.outcome, again.payment_id) == ("claimed", claim.payment.payment_id)
+    assert (await store.reads.activity(claim.payment)).attempts_24h == 1
+
+
+async def test_of_claims_that_come_at_once_one_gets_the_key_and_the_others_see_it(store: Store, database: str) -> None:
+    """The second inserts while the first is not committed: it waits, loses, and must see what its own first look could not."""
+    with closing(psycopg2.connect(database)) as first, first.cursor() as cursor:
+        insert_claim(cursor, "k-1")
+        second = asyncio.create_task(store.decisions.claim(claim_of(), Limit(1, 5)))
+        await meanwhile(lambda: execute(database, HELD)[0][0])
+        first.commit()
+    outcome = await second
+    assert outcome.outcome == "in_flight"
+    assert (await store.decisions.claim(claim_of("k-2"), Limit(1, 5))).allowance.remaining == 4, "the token it had taken went back"
+    assert (await store.reads.activity(claim_of().payment)).attempts_24h == 2, "one for each key"
+
+
+async def test_a_key_that_becomes_known_while_the_limit_is_asked_is_not_refused(store: Store, database: str) -> None:
+    with closing(psycopg2.connect(database)) as first, first.cursor() as cursor:
+        cursor.execute("insert into rate_limits (subject, kind, full_at) values ('c_1', 'customer', clock_timestamp() + interval '1 hour')")
+        insert_claim(cursor, "k-1")
+        second = asyncio.create_task(store.decisions.claim(claim_of(), Limit(1, 1)))
+        await meanwhile(lambda: execute(database, HELD)[0][0])
+        first.commit()
+    assert (await second).outcome == "in_flight"
+    assert (await store.decisions.claim(claim_of("k-2"), Limit(1, 1))).outcome == "rate_limited"
+
+
+async def test_money_that_is_gone_by_the_settle_blocks_with_the_second_answer(store: Store, database: str) -> None:
+    claims = [await claimed(store, claim_of(f"k-{number}", amount_minor=6_000)) for number in range(2)]
+    settled = [await store.decisions.settle(settlement_of(claim)) for claim in claims]
+    assert [one.decision for one in settled] == ["allow", "block"]
+    assert settled[1].answer == b'{"decision":"block"}'
+    assert execute(database, "select data ->> 'short' from outbox order by position") == [(None,), ("true",)]
+    assert balance(database, "c_1") == (4_000, 6_000)
+
+
+async def test_settles_of_one_customer_at_once_never_give_more_than_there_is(store: Store, database: str) -> None:
+    claims = [await claimed(store, claim_of(f"k-{number}", amount_minor=3_000)) for number in range(8)]
+    settled = await asyncio.gather(*(store.decisions.settle(settlement_of(claim)) for claim in claims))
+    assert sorted(one.decision for one in settled) == ["allow"] * 3 + ["block"] * 5
+    assert balance(database, "c_1") == (1_000, 9_000)
+    assert execute(database, "select array_agg(sequence order by position) from outbox") == [(list(range(1, 9)),)]
+
+
+async def test_a_staged_case_opens_with_its_review_and_with_nothing_else(store: Store, database: str) -> None:
+    for key, decision in (("k-1", "review"), ("k-2", "block")):
+        claim = await claimed(store, claim_of(key))
+        await store.decisions.settle(settlement_of(claim, decision, case=Case(new_id("c_1"), "[]")))
+    assert execute(database, "select p.decision from cases join payments p using (customer_id, payment_id)") == [("review",)]
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_a_role_that_defaults_to_another_isolation_is_refused(store: Store, database: str, level: str) -> None:
+    ours = await claimed(store, claim_of("k-0"))
+    name = execute(database, "select current_database()")[0][0]
+    execute(database, f"alter database {name} set default_transaction_isolation = '{level}'")
+    other = Store(database)
+    try:
+        with pytest.raises(InternalFault):
+            await other.decisions.claim(claim_of(), None)
+        with pytest.raises(InternalFault):
+            await other.decisions.settle(settlement_of(ours))
+    finally:
+        await other.close()
+    assert execute(database, "select key, state from idempotency_keys") == [("k-0", "processing")]
+    assert counts(database) == (0, 0, 1, 0)
+
+
+async def test_retention_forgets_decided_keys_and_no_other(store: Store, database: str) -> None:
+    decided, _ = await claimed(store, claim_of("k-1")), await claimed(store, claim_of("k-2"))
+    await store.decisions.settle(settlement_of(decided))
+    assert await store.decisions.forget_keys(1, 100) == 0
+    execute(database, "update idempotency_keys set claimed_at = claimed_at - interval '2 hours'")
+    assert await store.decisions.forget_keys(1, 100) == 1
+    assert execute(database, "select key from idempotency_keys") == [("k-2",)]
+
+
+def insert_claim(cursor: psycopg2.extensions.cursor, key: str) -> UUID:
+    """The same claim by another process, in a transaction that is still open."""
+    claim = claim_of(key)
+    cursor.execute(
+        "select payment_id from claim_payments(%s::text[], %s, %s::bytea[], %s::uuid[], %s::uuid[], %s, %s::bigint[], %s, %s, %s, "
+        "interval '60 s', null, null, false)",
+        (
+            ["c_1"],
+            [key],
+            [claim.fingerprint],
+            [str(claim.payment.payment_id)],
+            [str(claim.token)],
+            ["p_1"],
+            [100],
+            ["USD"],
+            ["request-0"],
+            [POLICY],
+        ),
+    )
+    return cursor.fetchone()[0]
