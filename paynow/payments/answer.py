@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
 
@@ -15,7 +14,7 @@ from paynow.clock import rfc3339
 from paynow.money import to_text
 from paynow.plugin_api import Payment
 from paynow.policy import Reason
-from paynow.store.records import Finished
+from paynow.store.records import Case, Finished
 
 INSUFFICIENT_FUNDS = Reason("insufficient_funds", "The available balance does not cover the amount")
 
@@ -30,26 +29,29 @@ class Decision:
     reasons: tuple[Reason, ...]
     degraded: bool
     policy_version: str
-    case_id: UUID | None
+    case: Case | None
+    case_pending: bool
     decided_at: datetime
     reserved_until: datetime
     trace: Trace
     """The steps up to the settle, which is added to a copy here."""
+    overruled: bool = False
+    """Whether the settle has found the money gone; see `overruled`."""
 
 
 def finish(decision: Decision) -> Finished:
-    """The answer if the decision holds."""
+    """The answer and the event's data."""
     trace = decision.trace.copy()
-    trace.settle("settled", decision.decision)
+    if decision.overruled:
+        trace.settle("overruled", decision.decision, reason=INSUFFICIENT_FUNDS.code)
+    else:
+        trace.settle("settled", decision.decision)
     return _finished(decision, trace)
 
 
-def finish_short(decision: Decision) -> Finished:
-    """The answer if it was to be allowed and the settle finds the money gone."""
-    blocked = replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,))
-    trace = decision.trace.copy()
-    trace.settle("overruled", "block", reason=INSUFFICIENT_FUNDS.code)
-    return _finished(blocked, trace)
+def overruled(decision: Decision) -> Decision:
+    """What holds instead of an allow for which the settle finds the money gone."""
+    return replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,), overruled=True)
 
 
 def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
 
 def _finished(decision: Decision, trace: Trace) -> Finished:
     payment = decision.payment
-    case_id = str(decision.case_id) if decision.case_id else None
+    case_id = str(decision.case.case_id) if decision.case else None
     decided_at = rfc3339(decision.decided_at)
     answer = {
         "paymentId": str(payment.payment_id),
@@ -92,7 +94,7 @@ def _finished(decision: Decision, trace: Trace) -> Finished:
         "caseId": case_id,
         "decidedAt": decided_at,
     }
-    return Finished(orjson.dumps(answer), orjson.dumps(data).decode())
+    return Finished(orjson.dumps(answer), orjson.dumps(data))
 
 
 def payment_json(payment: Payment) -> dict[str, str]:

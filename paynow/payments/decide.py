@@ -142,7 +142,7 @@ class Decide:
             settled = await self._finish(_claimed(request, claim))
             if settled.answer is not None:
                 held = Held(fingerprint, settled.answer)
-            return not settled.fenced
+            return settled.outcome == "settled"
         finally:
             self._underway.leave(slot, held)
 
@@ -229,18 +229,21 @@ class Decide:
         """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease."""
         began = self._clock.monotonic()
         try:
-            settlement = await self._deliberate(claim)
-            settled = await self._settle(settlement)
+            decision = await self._deliberate(claim)
+            settled = await self._settle(self._settlement(claim, decision))
+            if settled.outcome == "short":
+                decision = answer.overruled(decision)
+                settled = await self._settle(self._settlement(claim, decision))
         except OutcomeUnknown:
             raise
         except Refusal:
             await self._abandon(claim)
             raise
         if settled.decision is not None:
-            self._tell(settlement, settled.decision, self._clock.monotonic() - began)
+            self._tell(decision, settled.decision, self._clock.monotonic() - began)
         return settled
 
-    async def _deliberate(self, claim: ClaimRequest) -> Settlement:
+    async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
         payment = claim.payment
         policy = await self._policies.get(claim.policy_version)
         deadline = Deadline(self._limits.deadline_s, self._clock.monotonic)
@@ -253,33 +256,33 @@ class Decide:
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))
             await self._agent.act(payment, verdict, staged, deadline, trace)
-        case = staged.case
         now = self._clock.now()
-        decision = answer.Decision(
+        return answer.Decision(
             payment=payment,
             request_id=claim.request_id,
             decision=evaluation.decision,
             reasons=evaluation.reasons,
             degraded=bool(gathered.floors),
             policy_version=policy.version,
-            case_id=case and case.case_id,
+            case=staged.case,
+            case_pending=evaluation.decision == "review" and staged.case is None and self._cases_wanted,
             decided_at=now,
             reserved_until=now + timedelta(seconds=self._limits.reservation_ttl_s),
             trace=trace,
         )
-        finished = answer.finish(decision)
+
+    def _settlement(self, claim: ClaimRequest, decision: answer.Decision) -> Settlement:
         return Settlement(
             claim=claim,
             decision=decision.decision,
             reasons=tuple(reason.code for reason in decision.reasons),
             degraded=decision.degraded,
-            decided_at=now,
+            decided_at=decision.decided_at,
             reserved_until=decision.reserved_until,
-            event_id=new_id(payment.customer_id),
-            finished=finished,
-            if_short=answer.finish_short(decision) if decision.decision == "allow" else finished,
-            case=case,
-            case_pending=decision.decision == "review" and case is None and self._cases_wanted,
+            event_id=new_id(decision.payment.customer_id),
+            finished=answer.finish(decision),
+            case=decision.case,
+            case_pending=decision.case_pending,
         )
 
     async def _settle(self, settlement: Settlement) -> Settled:
@@ -300,23 +303,22 @@ class Decide:
             # Its lease ends by itself then.
             logger.bind(payment_id=claim.payment.payment_id, error=refusal.code).debug("a claim could not be abandoned")
 
-    def _tell(self, settlement: Settlement, decision: str, seconds: float) -> None:
-        payment = settlement.claim.payment
-        overruled = decision != settlement.decision
-        self._metrics.payment_decided(decision, settlement.degraded, seconds)
+    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> None:
+        payment = ours.payment
+        self._metrics.payment_decided(decision, ours.degraded, seconds)
         self._settled()
         logger.bind(
             payment_id=payment.payment_id,
             customer_id=payment.customer_id,
             payee_id=payment.payee_id,
             decision=decision,
-            degraded=settlement.degraded,
-            policy_version=settlement.claim.policy_version,
+            degraded=ours.degraded,
+            policy_version=ours.policy_version,
             duration_ms=round(seconds * 1000, 2),
         ).info("payment decided")
         if self._decided:
-            reasons = (answer.INSUFFICIENT_FUNDS.code,) if overruled else settlement.reasons
-            self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, settlement.degraded, round(seconds * 1000, 2)))
+            reasons = tuple(reason.code for reason in ours.reasons)
+            self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, ours.degraded, round(seconds * 1000, 2)))
 
 
 def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:

@@ -69,7 +69,7 @@ class Payments:
     async def open_case(self, payment: Payment, case: Case) -> bool:
         """Opens the case of a review that waits for one; False if it does not (any more)."""
         rows = await self._pool.call(
-            "open_case", self._queries["open_case"], (payment.customer_id, str(payment.payment_id), str(case.case_id), case.reasons)
+            "open_case", self._queries["open_case"], (payment.customer_id, str(payment.payment_id), str(case.case_id), case.reasons.decode())
         )
         return bool(rows[0][0])
 

@@ -50,7 +50,7 @@ class Case:
     """A case to be opened with the decision; `reasons` is finished JSON."""
 
     case_id: UUID
-    reasons: str
+    reasons: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Finished:
     """A finished answer and the data of its event, both as JSON."""
 
     answer: bytes
-    event_data: str
+    event_data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A decided payment on its way into the database. `if_short` is what holds instead of an allow when the money is gone by then."""
+    """A decided payment on its way into the database."""
 
     claim: ClaimRequest
     decision: str
@@ -73,21 +73,20 @@ class Settlement:
     reserved_until: datetime
     event_id: UUID
     finished: Finished
-    if_short: Finished
     case: Case | None
     case_pending: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What holds: the decision and its answer. None of both if the claim's token was old (`fenced`)."""
+    """How a settle came out: `settled` with the decision and the answer that hold, or nothing was written and both are None.
 
-    decision: str | None
-    answer: bytes | None
+    `short`: it was to be allowed and the money is gone; the claim is still ours. `fenced`: the claim's token was old.
+    """
 
-    @property
-    def fenced(self) -> bool:
-        return self.answer is None
+    outcome: str
+    decision: str | None = None
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

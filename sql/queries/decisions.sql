@@ -8,7 +8,8 @@ from claim_payments(%s::text[], %s::text[], %s::bytea[], %s::uuid[], %s::uuid[],
 -- Settles decided payments (functions/30_settle.sql).
 select ordinal, outcome, decision, answer
 from settle_payments(%s::text[], %s::text[], %s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
-    %s::boolean[], %s::timestamptz[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::text[], %s::boolean[])
+    %s::boolean[], %s::timestamptz[], %s::uuid[], string_to_array(%s, chr(31)), string_to_array(%s, chr(31)), %s::uuid[], string_to_array(%s, chr(31)),
+    %s::boolean[])
 
 -- name: abandon
 -- Ends our own leases, so that the next try need not wait for them.
