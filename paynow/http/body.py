@@ -28,7 +28,9 @@ async def read_json_object(request: web.Request, known_fields: frozenset[str]) -
 
     Raises `NotJson` (415) for another content type and `InvalidRequest` (400) for anything that is not one JSON object.
     """
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+    if request.headers.get("Content-Type") != "application/json" and (
+        request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8")
+    ):
         raise NotJson()
     raw = await _read(request)
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ from paynow.store.records import Case, Finished
 INSUFFICIENT_FUNDS = Reason("insufficient_funds", "The available balance does not cover the amount")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """All that an answer says, before it is bytes."""
 
     payment: Payment
@@ -51,17 +49,16 @@ def finish(decision: Decision) -> Finished:
 
 def overruled(decision: Decision) -> Decision:
     """What holds instead of an allow for which the settle finds the money gone."""
-    return replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,), overruled=True)
+    return decision._replace(decision="block", reasons=(INSUFFICIENT_FUNDS,), overruled=True)
 
 
 def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
     """The reservation of an allowed payment, as it is answered."""
-    return {
-        "status": "held",
-        "amount": to_text(payment.amount_minor, payment.currency),
-        "currency": payment.currency,
-        "expiresAt": rfc3339(until),
-    }
+    return _reservation(payment_json(payment), until)
+
+
+def _reservation(facts: Mapping[str, str], until: datetime) -> dict[str, Any]:
+    return {"status": "held", "amount": facts["amount"], "currency": facts["currency"], "expiresAt": rfc3339(until)}
 
 
 def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
@@ -70,23 +67,23 @@ def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
 
 
 def _finished(decision: Decision, trace: Trace) -> Finished:
-    payment = decision.payment
+    facts = payment_json(decision.payment)
     case_id = str(decision.case.case_id) if decision.case else None
     decided_at = rfc3339(decision.decided_at)
     answer = {
-        "paymentId": str(payment.payment_id),
+        "paymentId": facts["paymentId"],
         "requestId": decision.request_id,
         "decision": decision.decision,
         "reasons": reasons_json(decision.reasons),
         "degraded": decision.degraded,
         "policyVersion": decision.policy_version,
         "caseId": case_id,
-        "reservation": reservation_held(payment, decision.reserved_until) if decision.decision == "allow" else None,
+        "reservation": _reservation(facts, decision.reserved_until) if decision.decision == "allow" else None,
         "agentTrace": trace.steps,
         "decidedAt": decided_at,
     }
     data = {
-        **payment_json(payment),
+        **facts,
         "decision": decision.decision,
         "reasons": [reason.code for reason in decision.reasons],
         "degraded": decision.degraded,

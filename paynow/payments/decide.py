@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
-from uuid import UUID, uuid4
+from secrets import token_hex
+from typing import NamedTuple, Protocol
 
 from loguru import logger
 
@@ -43,8 +43,7 @@ class Meters(Protocol):
         """The limiter's store was down, and this is what was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecideRequest:
+class DecideRequest(NamedTuple):
     """A valid request: who pays whom how much, under which key. `fingerprint` covers the four business fields."""
 
     customer_id: str
@@ -56,13 +55,16 @@ class DecideRequest:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The stored bytes, whether they had been given before, and what is left of the customer's limit if it was asked."""
+class Answer(NamedTuple):
+    """The stored bytes, whether they had been given before, and what is left of the customer's limit if it was asked.
+
+    `told` is what the log should say of a decision that was made now.
+    """
 
     body: bytes
     replayed: bool
     limit: LimitState | None = None
+    told: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,14 @@ class Decide:
         self._underway.enter(slot)
         held: Held | None = None
         try:
-            request = ClaimRequest(payment, key, fingerprint, uuid4(), request_id, self._policies.active.version)
+            request = ClaimRequest(payment, key, fingerprint, token_hex(16), request_id, self._policies.active.version)
             claim = await self._decisions.claim(request, None)
             if claim.outcome not in ("claimed", "taken_over"):
                 return False
-            settled = await self._finish(_claimed(request, claim))
+            settled, told = await self._finish(_claimed(request, claim))
             if settled.answer is not None:
                 held = Held(fingerprint, settled.answer)
+                logger.bind(**told).info("payment decided")
             return settled.outcome == "settled"
         finally:
             self._underway.leave(slot, held)
@@ -169,9 +172,9 @@ class Decide:
             claim = await self._claim(claiming)
             match claim.outcome:
                 case "claimed" | "taken_over":
-                    settled = await self._finish(_claimed(claiming, claim))
+                    settled, told = await self._finish(_claimed(claiming, claim))
                     if settled.answer is not None:
-                        return Answer(settled.answer, replayed=False, limit=self._state(claim.allowance))
+                        return Answer(settled.answer, False, self._state(claim.allowance), told)
                 case "decided":
                     assert claim.answer is not None
                     self._metrics.payment_replayed()
@@ -189,7 +192,7 @@ class Decide:
 
     def _claim_request(self, request: DecideRequest) -> ClaimRequest:
         payment = Payment(new_id(request.customer_id), request.customer_id, request.payee_id, request.amount_minor, request.currency)
-        return ClaimRequest(payment, request.key, request.fingerprint, uuid4(), request.request_id, self._policies.active.version)
+        return ClaimRequest(payment, request.key, request.fingerprint, token_hex(16), request.request_id, self._policies.active.version)
 
     async def _claim(self, request: ClaimRequest) -> Claim:
         limit = self._limits.customer
@@ -202,7 +205,7 @@ class Decide:
             if allowance is not None and allowance.retry_after_s > 0 and not await self._decisions.knows(customer, request.key):
                 return Claim("rate_limited", None, None, None, allowance)
         claim = await self._decisions.claim(request, None)
-        return replace(claim, allowance=allowance)
+        return claim._replace(allowance=allowance)
 
     async def _ask_limiter(self, customer: str, limit: Limit) -> Allowance | None:
         try:
@@ -225,8 +228,11 @@ class Decide:
             return None
         return LimitState("customer", limit.per_second, limit.burst, allowance.remaining, allowance.reset_s)
 
-    async def _finish(self, claim: ClaimRequest) -> Settled:
-        """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease."""
+    async def _finish(self, claim: ClaimRequest) -> tuple[Settled, dict[str, object]]:
+        """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease.
+
+        Returns what the settle says, and what the log should say if it is settled.
+        """
         began = self._clock.monotonic()
         try:
             decision = await self._deliberate(claim)
@@ -239,9 +245,9 @@ class Decide:
         except Refusal:
             await self._abandon(claim)
             raise
-        if settled.decision is not None:
-            self._tell(decision, settled.decision, self._clock.monotonic() - began)
-        return settled
+        if settled.decision is None:
+            return settled, {}
+        return settled, self._tell(decision, settled.decision, self._clock.monotonic() - began)
 
     async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
         payment = claim.payment
@@ -303,27 +309,27 @@ class Decide:
             # Its lease ends by itself then.
             logger.bind(payment_id=claim.payment.payment_id, error=refusal.code).debug("a claim could not be abandoned")
 
-    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> None:
+    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> dict[str, object]:
         payment = ours.payment
         self._metrics.payment_decided(decision, ours.degraded, seconds)
         self._settled()
-        logger.bind(
-            payment_id=payment.payment_id,
-            customer_id=payment.customer_id,
-            payee_id=payment.payee_id,
-            decision=decision,
-            degraded=ours.degraded,
-            policy_version=ours.policy_version,
-            duration_ms=round(seconds * 1000, 2),
-        ).info("payment decided")
         if self._decided:
             reasons = tuple(reason.code for reason in ours.reasons)
             self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, ours.degraded, round(seconds * 1000, 2)))
+        return {
+            "payment_id": payment.payment_id,
+            "customer_id": payment.customer_id,
+            "payee_id": payment.payee_id,
+            "decision": decision,
+            "degraded": ours.degraded,
+            "policy_version": ours.policy_version,
+        }
 
 
 def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:
     """The request as it is now ours: a claim that was taken over keeps its first payment id and policy version."""
+    if claim.outcome == "claimed":
+        return request
     assert claim.payment_id is not None
     assert claim.policy_version is not None
-    payment_id: UUID = claim.payment_id
-    return replace(request, payment=replace(request.payment, payment_id=payment_id), policy_version=claim.policy_version)
+    return request._replace(payment=replace(request.payment, payment_id=claim.payment_id), policy_version=claim.policy_version)

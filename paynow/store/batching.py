@@ -15,7 +15,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
-from paynow.store.pool import LockTimeout
+from paynow.store.pool import met_a_lock
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -129,10 +129,11 @@ class Batcher(Generic[Row, Result]):
     async def _run_batch(self, batch: list[_Waiting[Row, Result]]) -> None:
         try:
             results = await self._run([entry.row for entry in batch])
-        except LockTimeout as error:
-            await self._run_apart([[entry] for entry in batch], batch, error)
         except (StoreUnavailable, OutcomeUnknown) as error:
-            _fail(batch, error)
+            if met_a_lock(error):
+                await self._run_apart([[entry] for entry in batch], batch, error)
+            else:
+                _fail(batch, error)
         except asyncio.CancelledError:
             _fail(batch, StoreUnavailable("The service is shutting down", retry_after_s=1))
             raise

@@ -55,10 +55,6 @@ class _Poll:
         return ([fd for fd, event in ready if event & ~select.POLLOUT], [fd for fd, event in ready if event & select.POLLOUT], [])
 
 
-class LockTimeout(StoreUnavailable):
-    """Somebody held a row that the statement needs for longer than `lock_timeout`. Nothing happened."""
-
-
 @dataclass(slots=True)
 class _Link:
     """One connection, and when it is to be replaced."""
@@ -175,8 +171,6 @@ class Pool:
             if code != "57014":
                 self._forget_idle(link)
             return _unknown()
-        if code == "55P03":
-            return LockTimeout(retry_after_s=1)
         if code.startswith(_TROUBLE):
             if code == "25006":
                 self._forget_idle(link)
@@ -269,6 +263,11 @@ class Pool:
                 return
         if link is not None:
             self._free.append(link)
+
+
+def met_a_lock(error: BaseException) -> bool:
+    """Whether a call ended because somebody held a row that it needs for longer than `lock_timeout`."""
+    return isinstance(error.__cause__, psycopg2.errors.LockNotAvailable)
 
 
 def _unknown() -> OutcomeUnknown:

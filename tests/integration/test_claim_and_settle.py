@@ -40,7 +40,7 @@ async def store(database: str) -> AsyncIterator[Store]:
 
 def claim_of(key: str = "k-1", *, amount_minor: int = 100, customer_id: str = "c_1", policy: str = POLICY) -> ClaimRequest:
     payment = Payment(new_id(customer_id), customer_id, "p_1", amount_minor, "USD")
-    return ClaimRequest(payment, key, fingerprint(customer_id, "p_1", amount_minor, "USD"), uuid4(), "request-1", policy)
+    return ClaimRequest(payment, key, fingerprint(customer_id, "p_1", amount_minor, "USD"), uuid4().hex, "request-1", policy)
 
 
 def settlement_of(claim: ClaimRequest, decision: str = "allow", *, case: Case | None = None, pending: bool = False) -> Settlement:
@@ -64,7 +64,7 @@ async def claimed(store: Store, claim: ClaimRequest) -> ClaimRequest:
     outcome = await store.decisions.claim(claim, None)
     assert outcome.outcome in ("claimed", "taken_over")
     assert outcome.payment_id is not None
-    return replace(claim, payment=replace(claim.payment, payment_id=outcome.payment_id))
+    return claim._replace(payment=replace(claim.payment, payment_id=outcome.payment_id))
 
 
 def run_out(dsn: str) -> None:
