@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
 
 from aiohttp import web
@@ -15,12 +15,13 @@ from paynow.http.problems import from_http_exception, problem
 from paynow.http.routing import ROUTE_TABLE, Route
 from paynow.http.services import SERVICES
 from paynow.observability.logs import request_context
+from paynow.payments.decide import Told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CALLER_ID = web.RequestKey("caller_id", str)
-TOLD = web.RequestKey("told", Mapping[str, object])
+TOLD = web.RequestKey("told", Told)
 """What the handler adds to the request's line in the log: a decision and its request share one."""
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z", re.ASCII)
@@ -48,17 +49,24 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
     template = route.path if route else "unmatched"
     request.app[SERVICES].metrics.request_finished(template, request.method, response.status, seconds)
     told = request.get(TOLD)
-    line = logger.bind(
-        route=template,
-        method=_method(request),
-        status=response.status,
-        duration_ms=round(seconds * 1000, 2),
-        key_id=request.get(CALLER_ID),
-        **(told or {}),
-    )
+    method, duration_ms, key_id = _method(request), round(seconds * 1000, 2), request.get(CALLER_ID)
     if told is None:
+        line = logger.bind(route=template, method=method, status=response.status, duration_ms=duration_ms, key_id=key_id)
         line.info("request answered")
     else:
+        line = logger.bind(
+            route=template,
+            method=method,
+            status=response.status,
+            duration_ms=duration_ms,
+            key_id=key_id,
+            payment_id=told.payment_id,
+            customer_id=told.customer_id,
+            payee_id=told.payee_id,
+            decision=told.decision,
+            degraded=told.degraded,
+            policy_version=told.policy_version,
+        )
         line.info("payment decided")
     return response
 

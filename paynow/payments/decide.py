@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from secrets import token_hex
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from loguru import logger
 
@@ -55,16 +56,27 @@ class DecideRequest(NamedTuple):
     fingerprint: bytes
 
 
+class Told(NamedTuple):
+    """What the log says of a decision that was made now."""
+
+    payment_id: UUID
+    customer_id: str
+    payee_id: str
+    decision: str
+    degraded: bool
+    policy_version: str
+
+
 class Answer(NamedTuple):
     """The stored bytes, whether they had been given before, and what is left of the customer's limit if it was asked.
 
-    `told` is what the log should say of a decision that was made now.
+    `told` is set if the decision was made now.
     """
 
     body: bytes
     replayed: bool
     limit: LimitState | None = None
-    told: Mapping[str, object] | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,15 @@ class Decide:
             settled, told = await self._finish(_claimed(request, claim))
             if settled.answer is not None:
                 held = Held(fingerprint, settled.answer)
-                logger.bind(**told).info("payment decided")
+            if told is not None:
+                logger.bind(
+                    payment_id=told.payment_id,
+                    customer_id=told.customer_id,
+                    payee_id=told.payee_id,
+                    decision=told.decision,
+                    degraded=told.degraded,
+                    policy_version=told.policy_version,
+                ).info("payment decided")
             return settled.outcome == "settled"
         finally:
             self._underway.leave(slot, held)
@@ -228,7 +248,7 @@ class Decide:
             return None
         return LimitState("customer", limit.per_second, limit.burst, allowance.remaining, allowance.reset_s)
 
-    async def _finish(self, claim: ClaimRequest) -> tuple[Settled, dict[str, object]]:
+    async def _finish(self, claim: ClaimRequest) -> tuple[Settled, Told | None]:
         """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease.
 
         Returns what the settle says, and what the log should say if it is settled.
@@ -246,7 +266,7 @@ class Decide:
             await self._abandon(claim)
             raise
         if settled.decision is None:
-            return settled, {}
+            return settled, None
         return settled, self._tell(decision, settled.decision, self._clock.monotonic() - began)
 
     async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
@@ -309,21 +329,14 @@ class Decide:
             # Its lease ends by itself then.
             logger.bind(payment_id=claim.payment.payment_id, error=refusal.code).debug("a claim could not be abandoned")
 
-    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> dict[str, object]:
+    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> Told:
         payment = ours.payment
         self._metrics.payment_decided(decision, ours.degraded, seconds)
         self._settled()
         if self._decided:
             reasons = tuple(reason.code for reason in ours.reasons)
             self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, ours.degraded, round(seconds * 1000, 2)))
-        return {
-            "payment_id": payment.payment_id,
-            "customer_id": payment.customer_id,
-            "payee_id": payment.payee_id,
-            "decision": decision,
-            "degraded": ours.degraded,
-            "policy_version": ours.policy_version,
-        }
+        return Told(payment.payment_id, payment.customer_id, payment.payee_id, decision, ours.degraded, ours.policy_version)
 
 
 def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:
