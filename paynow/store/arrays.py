@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 
 def plain(values: Iterable[object]) -> str:
-    """An array of what never holds a quote, a backslash or a brace when written as text: ids, codes, numbers, UUIDs, times. None is NULL."""
+    """An array of what never holds a quote or a backslash when written as text: numbers, times. None is NULL."""
     return "{" + ",".join(["NULL" if value is None else f'"{value}"' for value in values]) + "}"
 
 
-def texts(values: Iterable[str | None]) -> str:
-    """An array of any text. None is NULL."""
-    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+def uuids(values: Iterable[UUID | None]) -> str:
+    """An array of UUIDs. None is NULL."""
+    return "{" + ",".join(["NULL" if value is None else f"{value.int:032x}" for value in values]) + "}"
+
+
+def texts(values: Sequence[str]) -> str:
+    """An array of any text."""
+    joined = '","'.join(values)
+    if "\\" in joined or joined.count('"') > 2 * (len(values) - 1):
+        joined = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"') for value in values])
+    return '{"' + joined + '"}'
 
 
 def flags(values: Iterable[bool]) -> str:
@@ -28,7 +37,3 @@ def hexes(values: Iterable[bytes]) -> str:
 def documents(values: Iterable[bytes]) -> str:
     """JSON documents, for `string_to_array(…, chr(31))`: no JSON text holds that character, so that nothing has to be escaped."""
     return b"\x1f".join(values).decode()
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

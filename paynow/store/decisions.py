@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from paynow.plugin_api import Grant, Limit, Payment
-from paynow.store.arrays import documents, flags, hexes, plain, texts
+from paynow.store.arrays import documents, flags, hexes, plain, texts, uuids
 from paynow.store.batching import Batching, complete
 from paynow.store.pool import Pool
 from paynow.store.records import Allowance, Claim, ClaimRequest, Settled, Settlement
@@ -49,8 +49,8 @@ class Decisions:
                 texts([payment.customer_id for payment in payments]),
                 texts([request.key for request in requests]),
                 hexes([request.fingerprint for request in requests]),
-                plain([payment.payment_id for payment in payments]),
-                plain([request.token for request in requests]),
+                uuids([payment.payment_id for payment in payments]),
+                texts([request.token for request in requests]),
                 texts([payment.payee_id for payment in payments]),
                 plain([payment.amount_minor for payment in payments]),
                 texts([payment.currency for payment in payments]),
@@ -82,8 +82,8 @@ class Decisions:
             (
                 texts([payment.customer_id for payment in payments]),
                 texts([claim.key for claim in claims]),
-                plain([claim.token for claim in claims]),
-                plain([payment.payment_id for payment in payments]),
+                texts([claim.token for claim in claims]),
+                uuids([payment.payment_id for payment in payments]),
                 texts([payment.payee_id for payment in payments]),
                 plain([payment.amount_minor for payment in payments]),
                 texts([payment.currency for payment in payments]),
@@ -92,10 +92,10 @@ class Decisions:
                 texts([settlement.decision for settlement in batch]),
                 flags([settlement.degraded for settlement in batch]),
                 plain([settlement.reserved_until for settlement in batch]),
-                plain([settlement.event_id for settlement in batch]),
+                uuids([settlement.event_id for settlement in batch]),
                 documents([settlement.finished.answer for settlement in batch]),
                 documents([settlement.finished.event_data for settlement in batch]),
-                plain([settlement.case and settlement.case.case_id for settlement in batch]),
+                uuids([settlement.case and settlement.case.case_id for settlement in batch]),
                 documents([settlement.case.reasons if settlement.case else b"" for settlement in batch]),
                 flags([settlement.case_pending for settlement in batch]),
             ),
