@@ -107,17 +107,17 @@ class Batcher(Generic[Row, Result]):
     def _next_fitting(self) -> list[_Waiting[Row, Result]]:
         batch: list[_Waiting[Row, Result]] = []
         rest: deque[_Waiting[Row, Result]] = deque()
-        seen = set()
+        seen: set[Hashable] = set()
         common: Hashable = None
         while self._waiting and len(batch) < self._batch_max:
             entry = self._waiting.popleft()
             if entry.answer.done():
                 continue
-            once = self._once_per(entry.row) if self._once_per else entry
+            once = self._once_per(entry.row) if self._once_per else None
             kind = self._alike(entry.row) if self._alike else None
             if not batch:
                 common = kind
-            if kind != common or once in seen:
+            if kind != common or (self._once_per and once in seen):
                 rest.append(entry)
             else:
                 seen.add(once)
