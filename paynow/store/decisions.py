@@ -96,7 +96,7 @@ class Decisions:
 
     async def knows(self, customer_id: str, key: str) -> bool:
         """Whether the key is stored, in flight or decided."""
-        return bool((await self._pool.call("key_known", self._queries["key_known"], (customer_id, key)))[0][0])
+        return bool((await self._pool.read("key_known", self._queries["key_known"], (customer_id, key)))[0][0])
 
     async def take(self, kind: str, subject: str, limit: Limit) -> Grant:
         """Takes one token of a bucket that holds over all processes."""
@@ -105,7 +105,7 @@ class Decisions:
 
     async def abandoned(self, limit: int) -> list[tuple[Payment, str, bytes, str, str]]:
         """Claims whose lease has run out: the payment, its key, fingerprint, request id and policy version."""
-        rows = await self._pool.call("abandoned_claims", self._queries["abandoned_claims"], (limit,))
+        rows = await self._pool.read("abandoned_claims", self._queries["abandoned_claims"], (limit,))
         return [
             (Payment(UUID(payment_id), customer, payee, amount, currency), key, bytes(fingerprint), request_id, policy)
             for customer, key, fingerprint, payment_id, payee, amount, currency, request_id, policy in rows
