@@ -129,7 +129,7 @@ class BodyTooLarge(Refusal):
 
 
 class NotJson(Refusal):
-    """The body must be sent as `Content-Type: application/json`, in UTF-8."""
+    """The body must be sent as `Content-Type: application/json`, in UTF-8; plain, or with `Content-Encoding: gzip` or `deflate`."""
 
     status, code, title = 415, "unsupported_media_type", "The body must be application/json"
 
