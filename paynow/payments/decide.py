@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -90,7 +90,7 @@ class Decide:
         decided: Observer,
         *,
         tools: Sequence[str],
-        cases_wanted: bool,
+        on_review: Sequence[str],
         clock: Clock,
         local_limiter: RateLimiter | None = None,
         settled: Callable[[], None] = lambda: None,
@@ -104,7 +104,7 @@ class Decide:
         self._metrics = metrics
         self._decided = decided
         self._tools = tuple(tools)
-        self._cases_wanted = cases_wanted
+        self._on_review = frozenset(on_review)
         self._clock = clock
         self._settled = settled
         self._underway = Underway()
@@ -250,9 +250,10 @@ class Decide:
         evaluation = policy.evaluate(payment, gathered.outputs, gathered.floors)
         trace.decide(evaluation.decision, evaluation.fired, evaluation.unknown)
         staged = StagedCases(evaluation.reasons)
+        acted: Collection[str] = self._on_review
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))
-            await self._agent.act(payment, verdict, staged, deadline, trace)
+            acted = await self._agent.act(payment, verdict, staged, deadline, trace)
         case = staged.case
         now = self._clock.now()
         decision = answer.Decision(
@@ -279,7 +280,7 @@ class Decide:
             finished=finished,
             if_short=answer.finish_short(decision) if decision.decision == "allow" else finished,
             case=case,
-            case_pending=decision.decision == "review" and case is None and self._cases_wanted,
+            case_pending=case is None and not self._on_review.issubset(acted),
         )
 
     async def _settle(self, settlement: Settlement) -> Settled:

@@ -66,11 +66,10 @@ class Payments:
             for customer, payment_id, payee, amount, currency, answer in rows
         ]
 
-    async def open_case(self, payment: Payment, case: Case) -> bool:
-        """Opens the case of a review that waits for one; False if it does not (any more)."""
-        rows = await self._pool.call(
-            "open_case", self._queries["open_case"], (payment.customer_id, str(payment.payment_id), str(case.case_id), case.reasons)
-        )
+    async def open_case(self, payment: Payment, case: Case | None) -> bool:
+        """Opens the case of a review that waits for one, or ends the waiting if there is to be none; False if nothing was opened."""
+        parameters = (payment.customer_id, str(payment.payment_id), case and str(case.case_id), case and case.reasons)
+        rows = await self._pool.call("open_case", self._queries["open_case"], parameters)
         return bool(rows[0][0])
 
 

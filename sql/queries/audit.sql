@@ -127,13 +127,14 @@ where (o.type = 'paynow.payment.decided' or starts_with(o.type, 'paynow.reservat
             else substr(o.type, 20) is distinct from p.reservation::text end)
 
 -- name: audit_reviews_have_one_case
--- Each review has exactly one case or waits for it; none if no tool was asked for one, which its trace tells.
+-- Each review has exactly one case or waits for it; none if createCase was not asked for one, which its trace tells. (What a case that
+-- another tool opened with the decision has come to, audit_answers_agree tells.)
 select concat_ws(' ', customer_id, payment_id),
     case when p.case_pending then 'waits for a case that is open' else concat('is a review with ', coalesce(c.cases, 0), ' cases') end
 from payments p
 left join (select customer_id, payment_id, count(*) as cases from cases group by 1, 2) c using (customer_id, payment_id)
 where p.decision = 'review' and case when p.case_pending then c.cases is not null
-    when c.cases is null then json_or_null(p.answer) -> 'agentTrace' -> -2 ->> 'step' is distinct from 'decide'
+    when c.cases is null then jsonb_path_exists(json_or_null(p.answer), '$.agentTrace[*] ? (@.tool == "createCase")')
     else c.cases <> 1 end
 
 -- name: audit_only_reviews_have_cases
