@@ -28,10 +28,11 @@ begin
         from unnest(p_customer, p_payment) with ordinality u (c, p, i)
         join payments y on y.customer_id = u.c and y.payment_id = u.p
         where y.reservation = 'held' and (p_end <> 'expired' or y.reserved_until <= at)
-        order by y.customer_id, y.payment_id
+        order by y.customer_id, y.payment_id, u.i
     loop
         update payments set reservation = p_end, reservation_ended_at = at
         where customer_id = r.customer_id and payment_id = r.payment_id and reservation = 'held';
+        continue when not found;      -- it stands twice in the arrays, and has just ended
         with moved as (
             update accounts set reserved = reserved - r.amount_minor, entry_seq = entry_seq + 1,
                 available = available + case when p_end = 'captured' then 0 else r.amount_minor end
