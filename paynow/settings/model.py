@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paynow.plugin_api import Limit
+from paynow.limits import Limit
 
 
 @dataclass(frozen=True, slots=True)
