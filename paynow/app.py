@@ -166,7 +166,9 @@ class Service:
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
             port=settings.server.port,
+            drain_s=settings.server.drain_s,
             grace_s=settings.server.shutdown_grace_s,
+            clock=clock,
         )
         self._undo.append(server.stop)
         port = await server.start()

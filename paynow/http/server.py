@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from aiohttp import HttpVersion11, web
+from loguru import logger
 
+from paynow.clock import Clock
 from paynow.http import docs, handlers, middlewares
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
@@ -41,10 +43,14 @@ async def _go_on(request: web.Request) -> None:
 
 
 class Server:
-    """Listens on one address. `stop` takes no new connections, lets what is under way finish within the grace, and closes the rest."""
+    """Listens on one address. `stop` makes readiness red and goes on for `drain_s`; then it takes no new connections, lets what is under way
+    finish within `grace_s`, and closes the rest."""
 
-    def __init__(self, app: web.Application, *, host: str, port: int, grace_s: float) -> None:
+    def __init__(self, app: web.Application, *, host: str, port: int, drain_s: float, grace_s: float, clock: Clock) -> None:
         self._app = app
+        self._drain_s = drain_s
+        self._clock = clock
+        self._listens = False
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
@@ -54,9 +60,13 @@ class Server:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
         await site.start()
+        self._listens = True
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Readiness goes red first."""
+        """Readiness goes red first: who looks there has `drain_s` to turn away before connections are refused."""
         self._app[SERVICES].stopping = True
+        if self._listens and self._drain_s:
+            logger.info("draining")
+            await self._clock.sleep(self._drain_s)
         await self._runner.cleanup()
