@@ -221,6 +221,7 @@ class Service:
         """None without sinks: events then wait in the outbox for a process that has some."""
         sinks = list(self._assembly.plugins.sinks.values())
         if not sinks:
+            logger.warning("no event sink is configured, events wait in the outbox until a service with sinks relays them")
             return None
         relay = Relay(store.outbox, sinks, metrics, poll_s=self._settings.events.poll_ms / 1000, clock=self._clock)
         running = asyncio.create_task(relay.run(), name="relay")
