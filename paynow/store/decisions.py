@@ -113,4 +113,4 @@ class Decisions:
 
     async def forget_keys(self, older_than_h: float, limit: int) -> int:
         """Removes decided keys whose retention is over, at most `limit`; returns how many."""
-        return len(await self._pool.call("forget_keys", self._queries["forget_keys"], (timedelta(hours=older_than_h), limit)))
+        return len(await self._pool.call("forget_keys", self._queries["forget_keys"], {"retention": timedelta(hours=older_than_h), "limit": limit}))

@@ -75,15 +75,15 @@ where k.state = 'decided' and (p.payment_id is null
     or k.fingerprint <> sha256(convert_to(concat_ws(chr(10), p.customer_id, p.payee_id, p.amount_minor, p.currency), 'UTF8')))
 
 -- name: audit_payments_have_their_key
--- Each payment has exactly one key, and it is decided; it may have none when the retention of keys is over (its id tells when it began).
+-- Each payment has exactly one key, and it is decided; it may have none if it began (its id tells when) before what retention has forgotten.
 select concat_ws(' ', p.customer_id, p.payment_id), concat('has ', coalesce(k.keys, 0), ' keys, of which ', coalesce(k.decided, 0), ' are decided')
 from payments p
 left join (
     select customer_id, payment_id, count(*) as keys, count(*) filter (where state = 'decided') as decided from idempotency_keys group by 1, 2
 ) k using (customer_id, payment_id)
 where case when k.keys is not null then (k.keys, k.decided) <> (1, 1)
-    else %(retention)s::interval is null or to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
-        > now() - %(retention)s::interval + interval '5 minutes' end
+    else to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
+        > (select keys_forgotten_before from retention) + interval '5 minutes' end
 
 -- name: audit_claims_are_finished
 -- No claim stands a minute after its lease ran out.
