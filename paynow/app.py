@@ -138,7 +138,7 @@ class Service:
             metrics,
             Observer(plugins.hook.paynow_payment_decided),
             tools=settings.agent.plan,
-            cases_wanted=bool(settings.agent.on_review),
+            on_review=settings.agent.on_review,
             clock=clock,
             local_limiter=local_limiter,
             settled=relay.wake if relay is not None else lambda: None,
@@ -152,6 +152,7 @@ class Service:
             agent,
             metrics,
             clock,
+            on_review=settings.agent.on_review,
             every_s=COMPLETER_EVERY_S,
             deadline_s=settings.agent.deadline_ms / 1000,
             retention_h=settings.idempotency.retention_h,
@@ -165,7 +166,9 @@ class Service:
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
             port=settings.server.port,
+            drain_s=settings.server.drain_s,
             grace_s=settings.server.shutdown_grace_s,
+            clock=clock,
         )
         self._undo.append(server.stop)
         port = await server.start()
@@ -218,6 +221,7 @@ class Service:
         """None without sinks: events then wait in the outbox for a process that has some."""
         sinks = list(self._assembly.plugins.sinks.values())
         if not sinks:
+            logger.warning("no event sink is configured, events wait in the outbox until a service with sinks relays them")
             return None
         relay = Relay(store.outbox, sinks, metrics, poll_s=self._settings.events.poll_ms / 1000, clock=self._clock)
         running = asyncio.create_task(relay.run(), name="relay")

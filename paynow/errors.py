@@ -15,7 +15,7 @@
     │   ├── IdempotencyMismatch 422 idempotency_mismatch    the same key with another body
     │   ├── RateLimited         429 rate_limited
     │   ├── InternalFault       500 internal                a fault of ours
-    │   ├── StoreUnavailable    503 store_unavailable       no statement was carried out
+    │   ├── StoreUnavailable    503 store_unavailable       the statement was not carried out
     │   ├── OutcomeUnknown      503 outcome_unknown         a statement may or may not have been carried out
     │   ├── LimiterUnavailable  503 limiter_unavailable     the rate limiter's store is down, and the setting says deny
     │   └── Overloaded          503 overloaded              a bounded queue is full
@@ -129,16 +129,17 @@ class BodyTooLarge(Refusal):
 
 
 class NotJson(Refusal):
-    """The body must be sent as `Content-Type: application/json`, in UTF-8."""
+    """The body must be sent as `Content-Type: application/json`, in UTF-8; plain, or with `Content-Encoding: gzip` or `deflate`."""
 
     status, code, title = 415, "unsupported_media_type", "The body must be application/json"
 
 
 class IdempotencyMismatch(Refusal):
-    """The idempotency key of this customer was used before with other values: another amount, currency or payee.
-    A key stands for one payment. Use a new key for a new payment; nothing of the first one is told."""
+    """This customer's idempotency key stands for another payment: the first request with it had another amount, currency or payee.
+    How they are written makes no difference (`125.5` and `"125.50"` USD are the same). Use a new key for a new payment;
+    nothing is told of the first one."""
 
-    status, code, title = 422, "idempotency_mismatch", "The idempotency key was used with another body"
+    status, code, title = 422, "idempotency_mismatch", "The idempotency key stands for another payment"
 
 
 class RateLimited(Refusal):
@@ -160,16 +161,17 @@ class InternalFault(Refusal):
 
 
 class StoreUnavailable(Refusal):
-    """PostgreSQL cannot be reached or is restarting. Ask again with the same key after `Retry-After`."""
+    """PostgreSQL cannot be reached or is restarting. A payment that was begun may still be decided: ask again with the same key
+    after `Retry-After`, and you will get the one decision."""
 
-    status, code, title, retryable = 503, "store_unavailable", "The service cannot decide right now", True
+    status, code, title, retryable = 503, "store_unavailable", "The service cannot answer right now", True
 
 
 class OutcomeUnknown(Refusal):
-    """The connection was lost while the decision was being stored. The payment may still be decided:
-    ask again with the same key, and you will get the one decision."""
+    """The connection was lost while the request was being carried out: it may have been, or may still be. Send the same request again:
+    the same idempotency key gets the one decision, a capture or release that was done gets the same answer."""
 
-    status, code, title, retryable = 503, "outcome_unknown", "The payment may still be decided", True
+    status, code, title, retryable = 503, "outcome_unknown", "It is not known whether the request was carried out", True
 
 
 class LimiterUnavailable(Refusal):
@@ -179,7 +181,8 @@ class LimiterUnavailable(Refusal):
 
 
 class Overloaded(Refusal):
-    """More requests wait than PayNow is willing to queue. Nothing was stored. Ask again with the same key after `Retry-After`."""
+    """More requests wait than PayNow is willing to queue. A payment that was begun may still be decided: ask again with the same key
+    after `Retry-After`, and you will get the one decision."""
 
     status, code, title, retryable = 503, "overloaded", "Too busy right now", True
 

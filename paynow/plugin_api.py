@@ -26,6 +26,8 @@ from uuid import UUID
 
 import pluggy
 
+from paynow.limits import Limit
+
 if TYPE_CHECKING:
     import aiohttp
     from loguru import Logger
@@ -249,14 +251,6 @@ class EventSink(Protocol):
 
     async def close(self) -> None:
         """Called once, when the relay has stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A token bucket: `burst` tokens at most, refilled at `per_second`."""
-
-    per_second: float
-    burst: int
 
 
 @dataclass(frozen=True, slots=True)

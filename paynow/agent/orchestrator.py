@@ -6,7 +6,7 @@ It takes no decision: it hands over outputs, and floors below which the verdict 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -83,13 +83,17 @@ class Agent:
                 self._metrics.tool_fell_back(runner.name, on_failure)
         return Gathered(outputs, floors)
 
-    async def act(self, payment: Payment, verdict: Verdict, cases: Cases, deadline: Deadline, trace: Trace) -> Mapping[str, dict[str, Any]]:
-        """Calls the WRITE tools for a verdict of `review`, side by side. One that fails is recorded in the trace, and nothing else changes.
+    async def act(
+        self, payment: Payment, verdict: Verdict, cases: Cases, deadline: Deadline, trace: Trace, *, only: Collection[str] | None = None
+    ) -> Mapping[str, dict[str, Any]]:
+        """Calls the WRITE tools (`only` those named, if it is given) for a verdict of `review`, side by side. One that fails is recorded in the
+        trace, and nothing else changes.
 
         Returns the outputs of those that succeeded. Raises a port's `Refusal` as `gather` does.
         """
-        outcomes = await self._side_by_side(self._writers, Errand(payment, deadline, trace, cases, verdict))
-        return {runner.name: outcome.output for runner, outcome in zip(self._writers, outcomes, strict=True) if outcome.output is not None}
+        writers = [runner for runner in self._writers if only is None or runner.name in only]
+        outcomes = await self._side_by_side(writers, Errand(payment, deadline, trace, cases, verdict))
+        return {runner.name: outcome.output for runner, outcome in zip(writers, outcomes, strict=True) if outcome.output is not None}
 
     async def close(self) -> None:
         """Ends the threads, and what is left of attempts that were given up. No call may be under way."""

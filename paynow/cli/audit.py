@@ -29,7 +29,6 @@ def audit(config_file: Path | None, as_json: bool) -> None:
         with (output if output.is_terminal else Console(stderr=True)).status("") as status:
             _, findings = auditing.audit(
                 dsn,
-                retention_h=settings.idempotency.retention_h,
                 started=lambda check: status.update(Text(check.sentence)),
                 finished=lambda finding: None if as_json else _show(output, finding),
             )

@@ -157,7 +157,7 @@ def _show_steps(output: Console, steps: Sequence[Mapping[str, Any]]) -> None:
         output.print(Text.assemble(f"{'tool':<10}{step['tool']:<{width}}  #{step['attempt']} ", duration, bar, "  ", (status, bar.style)))
         if "output" in step:
             said = "  ".join(f"{name}={json.dumps(value)}" for name, value in step["output"].items())
-            output.print(Padding(Text(said, "dim"), (0, 0, 0, 10)))
+            output.print(Padding(Text(said, "dim"), (0, 0, 0, 10), expand=False))
 
 
 def _line(step: Mapping[str, Any], width: int) -> Text:

@@ -52,6 +52,8 @@ class EventSource(Protocol):
 class RelayMetrics(LaneMetrics, Protocol):
     """What the relay counts."""
 
+    def event_buried(self, sink: str) -> None: ...
+
     def outbox(self, rows: int, oldest_s: float) -> None: ...
 
 
@@ -168,6 +170,7 @@ class Relay:
             for position, error in list(lane.refused.items()):
                 await self._source.dead_letter([position], lane.name, error)
                 lane.buried(position)
+                self._metrics.event_buried(lane.name)
         done = {event.position for event in self._window if all(event.position in lane.has for lane in self._lanes)}
         if done:
             await self._source.delivered(sorted(done))

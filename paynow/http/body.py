@@ -11,6 +11,8 @@ from aiohttp import web
 from paynow.errors import FieldFault, InvalidRequest, NotJson
 
 NUMBER_DIGITS_MAX = 400
+ENCODINGS = ("identity", "gzip", "deflate")
+"""What aiohttp unpacks. It would read any other as if it were plain."""
 
 
 class NotANumber:
@@ -26,12 +28,14 @@ class _DuplicateName(ValueError):
 async def read_json_object(request: web.Request, known_fields: frozenset[str]) -> dict[str, Any]:
     """The body as a dict. Numbers with a fraction or exponent are `Decimal`.
 
-    Raises `NotJson` (415) for another content type and `InvalidRequest` (400) for anything that is not one JSON object.
+    Raises `NotJson` (415) for another content type or encoding and `InvalidRequest` (400) for anything that is not one JSON object.
     """
     if request.headers.get("Content-Type") != "application/json" and (
         request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8")
     ):
         raise NotJson()
+    if request.headers.get("Content-Encoding", "identity").lower() not in ENCODINGS:
+        raise NotJson("The body must be sent plain, or compressed with gzip or deflate")
     raw = await _read(request)
     try:
         document = _DECODER.decode(raw.decode("utf-8"))

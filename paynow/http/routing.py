@@ -43,9 +43,10 @@ class Route:
 
 _CURSOR = Parameter("cursor", "`nextCursor` of the page before")
 _LIMIT = Parameter("limit", "How many, 1 to 200; 50 if it is not said")
-_STORE = (errors.StoreUnavailable, errors.OutcomeUnknown, errors.Overloaded)
+_READ = (errors.StoreUnavailable, errors.Overloaded)
+_WRITE = (*_READ, errors.OutcomeUnknown)
 # What the check of a key may end in. The store's refusals are among them, because that is where keys are kept.
-_DOOR = (errors.NotAuthenticated, errors.MissingScope, errors.RateLimited, errors.LimiterUnavailable, *_STORE)
+_DOOR = (errors.NotAuthenticated, errors.MissingScope, errors.RateLimited, errors.LimiterUnavailable, *_READ)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -64,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
             errors.IdempotencyMismatch,
             errors.RateLimited,
             errors.LimiterUnavailable,
-            *_STORE,
+            *_WRITE,
         ),
     ),
     Route(
@@ -80,7 +81,7 @@ ROUTES: tuple[Route, ...] = (
             _LIMIT,
             _CURSOR,
         ),
-        refusals=(errors.InvalidRequest, *_STORE),
+        refusals=(errors.InvalidRequest, *_READ),
     ),
     Route(
         "payment",
@@ -89,7 +90,7 @@ ROUTES: tuple[Route, ...] = (
         "payments:read",
         "The decision with its trace, and its reservation as it stands now",
         schemas.StoredPaymentSchema,
-        refusals=(errors.NotFound, *_STORE),
+        refusals=(errors.NotFound, *_READ),
     ),
     Route(
         "capture",
@@ -98,7 +99,7 @@ ROUTES: tuple[Route, ...] = (
         "payments:decide",
         "The money leaves: ends the reservation for its full amount; a repeat gives the same answer",
         schemas.EndedReservationSchema,
-        refusals=(errors.NotFound, errors.ReservationEnded, errors.NotReserved, *_STORE),
+        refusals=(errors.NotFound, errors.ReservationEnded, errors.NotReserved, *_WRITE),
     ),
     Route(
         "release",
@@ -107,7 +108,7 @@ ROUTES: tuple[Route, ...] = (
         "payments:decide",
         "The money goes back: ends the reservation for its full amount; a repeat gives the same answer",
         schemas.EndedReservationSchema,
-        refusals=(errors.NotFound, errors.ReservationEnded, errors.NotReserved, *_STORE),
+        refusals=(errors.NotFound, errors.ReservationEnded, errors.NotReserved, *_WRITE),
     ),
     Route(
         "account",
@@ -116,7 +117,7 @@ ROUTES: tuple[Route, ...] = (
         "accounts:read",
         "A customer's balances and reserved amounts",
         schemas.AccountSchema,
-        refusals=(errors.NotFound, *_STORE),
+        refusals=(errors.NotFound, *_READ),
     ),
     Route(
         "cases_page",
@@ -126,7 +127,7 @@ ROUTES: tuple[Route, ...] = (
         "The review queue, newest first",
         schemas.CasePageSchema,
         query=(Parameter("status", "Only cases with this status", ("open", "claimed", "approved", "declined")), _LIMIT, _CURSOR),
-        refusals=(errors.InvalidRequest, *_STORE),
+        refusals=(errors.InvalidRequest, *_READ),
     ),
     Route(
         "case",
@@ -135,7 +136,7 @@ ROUTES: tuple[Route, ...] = (
         "cases:read",
         "One case",
         schemas.CaseSchema,
-        refusals=(errors.NotFound, *_STORE),
+        refusals=(errors.NotFound, *_READ),
     ),
     Route(
         "recent_events",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from loguru import logger
 
+from paynow.clock import Clock
 from paynow.http import docs, handlers, middlewares
-from paynow.http.routing import ROUTES
+from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
 
 
@@ -18,17 +20,37 @@ def make_application(services: Services, *, request_max_bytes: int) -> web.Appli
     app[SERVICES] = services
     for route in ROUTES:
         handler = getattr(handlers, route.name, None) or getattr(docs, route.name)
-        app.router.add_route(route.method, route.path, handler, name=route.name)
+        path = _path(route)
+        app.router.add_route(route.method, path, handler, name=route.name, expect_handler=_go_on)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, handler)
+            app.router.add_route("HEAD", path, handler, expect_handler=_go_on)
     return app
 
 
-class Server:
-    """Listens on one address. `stop` takes no new connections, lets what is under way finish within the grace, and closes the rest."""
+def _path(route: Route) -> str:
+    """The route's path for aiohttp: a parameter at its end does not take the word of a route beside it (`GET /api/payments/decide` is 405)."""
+    above, _, last = route.path.rpartition("/")
+    words = [word for prefix, _, word in (other.path.rpartition("/") for other in ROUTES) if prefix == above and "{" not in word]
+    return f"{above}/{{{last[1:-1]}:(?!(?:{'|'.join(words)})$)[^/]+}}" if last.startswith("{") and words else route.path
 
-    def __init__(self, app: web.Application, *, host: str, port: int, grace_s: float) -> None:
+
+async def _go_on(request: web.Request) -> None:
+    """Asks for the body that a caller holds back. Other expectations are passed over, as RFC 9110 (10.1.1) permits: aiohttp would refuse them
+    outside of all middlewares, with their text in the answer."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+class Server:
+    """Listens on one address. `stop` makes readiness red and goes on for `drain_s`; then it takes no new connections, lets what is under way
+    finish within `grace_s`, and closes the rest."""
+
+    def __init__(self, app: web.Application, *, host: str, port: int, drain_s: float, grace_s: float, clock: Clock) -> None:
         self._app = app
+        self._drain_s = drain_s
+        self._clock = clock
+        self._listens = False
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
@@ -38,9 +60,13 @@ class Server:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
         await site.start()
+        self._listens = True
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Readiness goes red first."""
+        """Readiness goes red first: who looks there has `drain_s` to turn away before connections are refused."""
         self._app[SERVICES].stopping = True
+        if self._listens and self._drain_s:
+            logger.info("draining")
+            await self._clock.sleep(self._drain_s)
         await self._runner.cleanup()

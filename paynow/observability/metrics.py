@@ -112,6 +112,7 @@ class Metrics:
     def _of_events(self) -> None:
         self._delivered = self._counter("paynow_events_delivered", "Events that a sink took", "sink")
         self._delivery_failures = self._counter("paynow_event_delivery_failures", "Deliveries that a sink did not take", "sink")
+        self._buried = self._counter("paynow_dead_letters", "Events that a sink refused for good and that were put aside", "sink")
         self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that wait for delivery")
         self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery")
 
@@ -194,6 +195,10 @@ class Metrics:
     def delivery_failed(self, sink: str) -> None:
         """A sink did not take a delivery."""
         self._delivery_failures[sink,].inc()
+
+    def event_buried(self, sink: str) -> None:
+        """An event that a sink refused for good lies with its dead letters."""
+        self._buried[sink,].inc()
 
     def outbox(self, rows: int, oldest_s: float) -> None:
         """How many events wait for delivery, and how old the oldest is."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-import orjson
 from loguru import logger
 
 from paynow.agent import Agent, Deadline, Trace
 from paynow.clock import Clock
 from paynow.errors import Refusal
 from paynow.payments.decide import Decide
+from paynow.payments.recorded import read_answer
 from paynow.payments.reservations import Reservations
 from paynow.payments.staged_cases import StagedCases
 from paynow.plugin_api import Verdict
-from paynow.policy import Reason
 from paynow.store.decisions import Decisions
 from paynow.store.payments import Payments
 
@@ -47,6 +46,7 @@ class Completer:
         metrics: Meters,
         clock: Clock,
         *,
+        on_review: Collection[str],
         every_s: float,
         deadline_s: float,
         retention_h: float,
@@ -58,6 +58,7 @@ class Completer:
         self._agent = agent
         self._metrics = metrics
         self._clock = clock
+        self._on_review = frozenset(on_review)
         self._every_s = every_s
         self._deadline_s = deadline_s
         self._retention_h = retention_h
@@ -106,14 +107,20 @@ class Completer:
         return expired
 
     async def open_cases(self) -> int:
-        """Tries again to open the cases that the plan's tools could not; returns how many were opened."""
+        """Calls again the WRITE tools that failed for a review without a case, and no others; returns how many cases were opened.
+
+        A review that has none when all of them have succeeded wants none: none of them opens cases.
+        """
         opened = 0
         for payment, answer in await self._payments.without_case(BATCH_MAX):
-            reasons = [Reason(reason["code"], reason["message"]) for reason in orjson.loads(answer)["reasons"]]
-            staged = StagedCases(reasons)
-            verdict = Verdict("review", tuple(reason.code for reason in reasons))
-            await self._agent.act(payment, verdict, staged, Deadline(self._deadline_s, self._clock.monotonic), Trace())
-            if staged.case is None:
+            recorded = read_answer(answer)
+            if not recorded.acts_failed <= self._on_review:
+                continue  # a tool that is not in the plan any more: the case waits for it
+            staged = StagedCases(recorded.reasons)
+            verdict = Verdict("review", tuple(reason.code for reason in recorded.reasons))
+            deadline = Deadline(self._deadline_s, self._clock.monotonic)
+            acted = await self._agent.act(payment, verdict, staged, deadline, Trace(), only=recorded.acts_failed)
+            if staged.case is None and not recorded.acts_failed <= acted.keys():
                 break  # The tool still fails; the rest would as well.
             opened += await self._payments.open_case(payment, staged.case)
         return opened

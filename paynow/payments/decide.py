@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from secrets import token_hex
@@ -104,7 +104,7 @@ class Decide:
         decided: Observer,
         *,
         tools: Sequence[str],
-        cases_wanted: bool,
+        on_review: Sequence[str],
         clock: Clock,
         local_limiter: RateLimiter | None = None,
         settled: Callable[[], None] = lambda: None,
@@ -118,7 +118,7 @@ class Decide:
         self._metrics = metrics
         self._decided = decided
         self._tools = tuple(tools)
-        self._cases_wanted = cases_wanted
+        self._on_review = frozenset(on_review)
         self._clock = clock
         self._settled = settled
         self._underway = Underway()
@@ -279,9 +279,10 @@ class Decide:
         evaluation = policy.evaluate(payment, gathered.outputs, gathered.floors)
         trace.decide(evaluation.decision, evaluation.fired, evaluation.unknown)
         staged = StagedCases(evaluation.reasons)
+        acted: Collection[str] = self._on_review
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))
-            await self._agent.act(payment, verdict, staged, deadline, trace)
+            acted = await self._agent.act(payment, verdict, staged, deadline, trace)
         now = self._clock.now()
         return answer.Decision(
             payment=payment,
@@ -291,7 +292,7 @@ class Decide:
             degraded=bool(gathered.floors),
             policy_version=policy.version,
             case=staged.case,
-            case_pending=evaluation.decision == "review" and staged.case is None and self._cases_wanted,
+            case_pending=staged.case is None and not self._on_review.issubset(acted),
             decided_at=now,
             reserved_until=now + timedelta(seconds=self._limits.reservation_ttl_s),
             trace=trace,

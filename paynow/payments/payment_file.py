@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -45,7 +46,8 @@ class PaymentLine:
 def read_payments(file: Path) -> list[PaymentLine]:
     """Every payment of the file. Raises `PaymentFileRefused` with all faults, and `OSError` if it cannot be opened.
 
-    A line without a key gets one made of its number and content: the same file again is the same payments again.
+    A line without a key gets one made of its content and how often that stood above it: the same file again is the same payments again,
+    also with lines added, removed or moved.
     """
     payments: list[PaymentLine] = []
     faults: list[tuple[int, str]] = []
@@ -70,16 +72,17 @@ def _rows(reader: Iterator[list[str]]) -> Iterator[tuple[int, PaymentLine | str]
     if header not in (COLUMNS, [*COLUMNS, KEY_COLUMN]):
         yield 1, f"the first line must be {','.join(COLUMNS)} or {','.join([*COLUMNS, KEY_COLUMN])}"
         return
+    seen: Counter[bytes] = Counter()
     for row in reader:
         if row:
             line = reader.line_num  # type: ignore[attr-defined]
             try:
-                yield line, _payment(line, row, len(header))
+                yield line, _payment(line, row, len(header), seen)
             except ValueError as fault:
                 yield line, str(fault)
 
 
-def _payment(line: int, row: list[str], width: int) -> PaymentLine:
+def _payment(line: int, row: list[str], width: int, seen: Counter[bytes]) -> PaymentLine:
     if len(row) != width:
         raise ValueError(f"has {len(row)} fields instead of {width}")
     customer_id, payee_id, amount, currency, key = [*row, ""][: len(COLUMNS) + 1]
@@ -89,7 +92,7 @@ def _payment(line: int, row: list[str], width: int) -> PaymentLine:
     minor = _minor(amount, currency)
     if key and not _KEY.match(key):
         raise ValueError("idempotency_key must be 1 to 255 printable ASCII characters")
-    return PaymentLine(line, customer_id, payee_id, amount, currency, key or _made_key(line, fingerprint(customer_id, payee_id, minor, currency)))
+    return PaymentLine(line, customer_id, payee_id, amount, currency, key or _made_key(fingerprint(customer_id, payee_id, minor, currency), seen))
 
 
 def _minor(amount: str, currency: str) -> int:
@@ -106,5 +109,6 @@ def _minor(amount: str, currency: str) -> int:
     return minor
 
 
-def _made_key(line: int, content: bytes) -> str:
-    return f"line-{line}-{content.hex()[:32]}"
+def _made_key(content: bytes, seen: Counter[bytes]) -> str:
+    seen[content] += 1
+    return f"file-{content.hex()[:32]}-{seen[content]}"

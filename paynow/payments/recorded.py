@@ -37,6 +37,8 @@ class Recorded:
     fired: tuple[str, ...]
     unknown: tuple[str, ...]
     overruled: bool
+    acts_failed: frozenset[str]
+    """WRITE tools of which no attempt succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def read_answer(answer: bytes) -> Recorded:
         steps = tuple(document["agentTrace"])
         at = next(number for number, step in enumerate(steps) if step["step"] == "decide")
         gathered, verdict, settle = steps[:at], steps[at], steps[-1]
+        acts = {step["tool"]: step["status"] for step in steps[at:] if step["step"] == "tool"}  # of each tool the last attempt
         return Recorded(
             decision=document["decision"],
             reasons=tuple(Reason(reason["code"], reason["message"]) for reason in document["reasons"]),
@@ -76,6 +79,7 @@ def read_answer(answer: bytes) -> Recorded:
             fired=tuple(verdict["fired"]),
             unknown=tuple(verdict["unknown"]),
             overruled=settle["step"] == "settle" and settle["status"] == "overruled",
+            acts_failed=frozenset(name for name, status in acts.items() if status != "ok"),
         )
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise RecordUnreadable(f"the stored answer cannot be read: {type(error).__name__}") from error

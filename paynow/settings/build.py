@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from paynow.limits import Limit
 from paynow.settings.entries import Entries, Entry
 from paynow.settings.layers import KeyPath
 from paynow.settings.model import (
@@ -17,7 +18,6 @@ from paynow.settings.model import (
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
-    Limit,
     LoggingSettings,
     PluginSettings,
     PolicySettings,

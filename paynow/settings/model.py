@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paynow.plugin_api import Limit
+from paynow.limits import Limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class ServerSettings:
     host: str
     port: int
     request_max_bytes: int
+    drain_s: float
     shutdown_grace_s: float
     workers: int
 

@@ -19,18 +19,21 @@ class Administration:
     async def _call(self, name: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Row]:
         return await self._pool.call(name, self._queries[name], parameters)
 
+    async def _read(self, name: str, parameters: tuple[object, ...] = ()) -> list[Row]:
+        return await self._pool.read(name, self._queries[name], parameters)
+
     async def add_key(self, key: StoredKey) -> None:
         """Keeps a new key's hash."""
         await self._call("add_key", (key.key_id, key.name, key.secret_sha256, list(key.scopes), key.rate_per_s, key.rate_burst, key.expires_at))
 
     async def find_key(self, key_id: str) -> StoredKey | None:
         """The key, revoked and expired ones too, or None."""
-        rows = await self._call("key", (key_id,))
+        rows = await self._read("key", (key_id,))
         return _key(rows[0]) if rows else None
 
     async def keys(self) -> list[StoredKey]:
         """Every key, oldest first."""
-        return [_key(row) for row in await self._call("keys")]
+        return [_key(row) for row in await self._read("keys")]
 
     async def revoke_key(self, key_id: str) -> datetime | None:
         """Ends a key and says since when it has ended; None if there is no such key."""
@@ -43,17 +46,17 @@ class Administration:
 
     async def active_policy(self) -> StoredPolicy | None:
         """The policy that new payments are decided under."""
-        rows = await self._call("active_policy")
+        rows = await self._read("active_policy")
         return StoredPolicy(*rows[0]) if rows else None
 
     async def policy(self, version: str) -> StoredPolicy | None:
         """A policy ever active."""
-        rows = await self._call("policy", (version,))
+        rows = await self._read("policy", (version,))
         return StoredPolicy(*rows[0]) if rows else None
 
     async def policies(self) -> list[StoredPolicy]:
         """Every policy ever active, newest first."""
-        return [StoredPolicy(*row) for row in await self._call("policies")]
+        return [StoredPolicy(*row) for row in await self._read("policies")]
 
     async def seed_policy(self, version: str, body: str, author: str) -> None:
         """Makes a policy the active one if none is."""
@@ -73,7 +76,7 @@ class Administration:
 
     async def listings(self) -> list[tuple[str, str, str, str, datetime, datetime | None]]:
         """Kind, subject, list, reason, when added, when over."""
-        return [(kind, subject, listing, reason, added, expires) for kind, subject, listing, reason, added, expires in await self._call("listings")]
+        return [(kind, subject, listing, reason, added, expires) for kind, subject, listing, reason, added, expires in await self._read("listings")]
 
 
 def _key(row: Row) -> StoredKey:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg2.extensions as pg
@@ -83,18 +83,16 @@ class Finding:
 def audit(
     dsn: str,
     *,
-    retention_h: float,
     started: Callable[[Check], None] = lambda check: None,
     finished: Callable[[Finding], None] = lambda finding: None,
 ) -> tuple[datetime, list[Finding]]:
-    """When the snapshot was taken, and what each check found in it. `retention_h` is that of the keys (0: as long as the payments).
+    """When the snapshot was taken, and what each check found in it.
 
     `started` and `finished` are told of each check, from another thread. Raises `DatabaseFailed`.
     """
     queries = load_queries(folder("sql") / "queries")
     exponents = money.exponents()
     parameters = {
-        "retention": timedelta(hours=retention_h) if retention_h else None,
         "currencies": list(exponents),
         "exponents": list(exponents.values()),
     }

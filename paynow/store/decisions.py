@@ -113,7 +113,7 @@ class Decisions:
 
     async def knows(self, customer_id: str, key: str) -> bool:
         """Whether the key is stored, in flight or decided."""
-        return bool((await self._pool.call("key_known", self._queries["key_known"], (customer_id, key)))[0][0])
+        return bool((await self._pool.read("key_known", self._queries["key_known"], (customer_id, key)))[0][0])
 
     async def take(self, kind: str, subject: str, limit: Limit) -> Grant:
         """Takes one token of a bucket that holds over all processes."""
@@ -122,7 +122,7 @@ class Decisions:
 
     async def abandoned(self, limit: int) -> list[tuple[Payment, str, bytes, str, str]]:
         """Claims whose lease has run out: the payment, its key, fingerprint, request id and policy version."""
-        rows = await self._pool.call("abandoned_claims", self._queries["abandoned_claims"], (limit,))
+        rows = await self._pool.read("abandoned_claims", self._queries["abandoned_claims"], (limit,))
         return [
             (Payment(UUID(payment_id), customer, payee, amount, currency), key, bytes(fingerprint), request_id, policy)
             for customer, key, fingerprint, payment_id, payee, amount, currency, request_id, policy in rows
@@ -130,7 +130,7 @@ class Decisions:
 
     async def forget_keys(self, older_than_h: float, limit: int) -> int:
         """Removes decided keys whose retention is over, at most `limit`; returns how many."""
-        return len(await self._pool.call("forget_keys", self._queries["forget_keys"], (timedelta(hours=older_than_h), limit)))
+        return len(await self._pool.call("forget_keys", self._queries["forget_keys"], {"retention": timedelta(hours=older_than_h), "limit": limit}))
 
 
 def _slot(item: tuple[ClaimRequest, Limit | None]) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class Outbox:
 
     async def pending(self, limit: int) -> list[StoredEvent]:
         """The first events that wait, in their order; a customer's in sequence."""
-        rows = await self._pool.call("pending_events", self._queries["pending_events"], (limit,))
+        rows = await self._pool.read("pending_events", self._queries["pending_events"], (limit,))
         return [StoredEvent(position, UUID(event_id), *middle, orjson.loads(data)) for position, event_id, *middle, data in rows]
 
     async def delivered(self, positions: Sequence[int]) -> None:
@@ -50,5 +50,5 @@ class Outbox:
 
     async def lag(self) -> tuple[int, float]:
         """How many events wait, and how many seconds the oldest has."""
-        rows = await self._pool.call("outbox_lag", self._queries["outbox_lag"])
+        rows = await self._pool.read("outbox_lag", self._queries["outbox_lag"])
         return rows[0][0], rows[0][1]

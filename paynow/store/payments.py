@@ -18,12 +18,12 @@ class Payments:
 
     async def find(self, payment_id: UUID) -> StoredPayment | None:
         """The payment, or None."""
-        rows = await self._pool.call("payment_by_id", self._queries["payment_by_id"], (str(payment_id),))
+        rows = await self._pool.read("payment_by_id", self._queries["payment_by_id"], (str(payment_id),))
         return _payment(rows[0]) if rows else None
 
     async def page(self, *, customer_id: str | None, decision: str | None, before: UUID | None, limit: int) -> list[StoredPayment]:
         """At most `limit` payments, newest first, older than `before`."""
-        rows = await self._pool.call(
+        rows = await self._pool.read(
             "payments_page",
             self._queries["payments_page"],
             {"customer_id": customer_id, "decision": decision, "before": before and str(before), "limit": limit},
@@ -32,7 +32,7 @@ class Payments:
 
     async def accounts(self, customer_id: str) -> list[Account]:
         """All accounts of a customer, by currency; none if the customer is unknown."""
-        return [Account(*row) for row in await self._pool.call("accounts_of", self._queries["accounts_of"], (customer_id,))]
+        return [Account(*row) for row in await self._pool.read("accounts_of", self._queries["accounts_of"], (customer_id,))]
 
     async def end_reservation(self, payment: Payment, end: str, event_id: UUID, event_type: str, event_data: str) -> ReservationEnd:
         """Ends a reservation as `captured`, `released` or `expired`, with its ledger entry and event. Repeating it changes nothing."""
@@ -45,32 +45,31 @@ class Payments:
 
     async def due(self, limit: int) -> list[Payment]:
         """Payments whose reservation nobody ended in time, the longest due first."""
-        rows = await self._pool.call("due_reservations", self._queries["due_reservations"], (limit,))
+        rows = await self._pool.read("due_reservations", self._queries["due_reservations"], (limit,))
         return [Payment(UUID(payment_id), customer, payee, amount, currency) for customer, payment_id, payee, amount, currency in rows]
 
     async def find_case(self, case_id: UUID) -> StoredCase | None:
         """The case, or None."""
-        rows = await self._pool.call("case_by_id", self._queries["case_by_id"], (str(case_id),))
+        rows = await self._pool.read("case_by_id", self._queries["case_by_id"], (str(case_id),))
         return _case(rows[0]) if rows else None
 
     async def cases(self, *, status: str | None, before: UUID | None, limit: int) -> list[StoredCase]:
         """At most `limit` cases, newest first, older than `before`."""
-        rows = await self._pool.call("cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit})
+        rows = await self._pool.read("cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit})
         return [_case(row) for row in rows]
 
     async def without_case(self, limit: int) -> list[tuple[Payment, bytes]]:
         """Reviews whose case could not be opened yet, the oldest first, with their answers."""
-        rows = await self._pool.call("pending_cases", self._queries["pending_cases"], (limit,))
+        rows = await self._pool.read("pending_cases", self._queries["pending_cases"], (limit,))
         return [
             (Payment(UUID(payment_id), customer, payee, amount, currency), answer.encode())
             for customer, payment_id, payee, amount, currency, answer in rows
         ]
 
-    async def open_case(self, payment: Payment, case: Case) -> bool:
-        """Opens the case of a review that waits for one; False if it does not (any more)."""
-        rows = await self._pool.call(
-            "open_case", self._queries["open_case"], (payment.customer_id, str(payment.payment_id), str(case.case_id), case.reasons.decode())
-        )
+    async def open_case(self, payment: Payment, case: Case | None) -> bool:
+        """Opens the case of a review that waits for one, or ends the waiting if there is to be none; False if nothing was opened."""
+        parameters = (payment.customer_id, str(payment.payment_id), case and str(case.case_id), case and case.reasons.decode())
+        rows = await self._pool.call("open_case", self._queries["open_case"], parameters)
         return bool(rows[0][0])
 
 

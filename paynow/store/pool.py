@@ -22,7 +22,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extensions import make_dsn, parse_dsn
 
-from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
+from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, Refusal, StoreUnavailable
 
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -31,8 +31,9 @@ AGE_MAX_S = 900.0
 WAITING_MAX = 2_000
 REPEAT_WITHIN_S = 0.5
 
-# SQLSTATEs after which nobody can know whether the transaction was committed: shutdowns, lost connections, and a cancelled statement.
-_UNKNOWN = ("57014", "57P01", "57P02", "57P05", "08")
+# SQLSTATEs after which nobody can know whether the transaction was committed: shutdowns, lost connections, a cancelled statement, and
+# `statement_completion_unknown`, the one of its class that is no definite failure.
+_UNKNOWN = ("57014", "57P01", "57P02", "57P05", "08", "40003")
 # Definite failures that are the server's state and not our mistake: resources, locks, deadlocks, read-only standby, starting up.
 _TROUBLE = ("53", "55", "40", "57", "58", "25006", "XX")
 
@@ -122,13 +123,24 @@ class Pool:
         finally:
             self._observe(step, time.monotonic() - started, outcome)
 
+    async def read(self, step: str, statement: str, parameters: Parameters = ()) -> list[Row]:
+        """As `call`, for a statement that changes nothing: there is no outcome to be unknown, so what `call` says of it is `StoreUnavailable`."""
+        try:
+            return await self.call(step, statement, parameters)
+        except OutcomeUnknown as error:
+            raise StoreUnavailable(retry_after_s=1) from error
+
     async def _once_or_again(self, statement: str, parameters: Parameters, started: float) -> list[Row]:
         try:
             return await self._once(statement, parameters)
         except OutcomeUnknown:
             if self._closed or time.monotonic() - started > REPEAT_WITHIN_S:
                 raise
+        try:
             return await self._once(statement, parameters)
+        except Refusal as refusal:
+            # However definite it is about the repetition, of the first try it tells nothing.
+            raise _unknown() from refusal
 
     async def hold(self) -> aiopg.Connection:
         """A connection of its own outside the pool, for what must live in one session (an advisory lock). The caller closes it."""

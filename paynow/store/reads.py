@@ -30,7 +30,7 @@ class Reads:
     async def _balance_batch(self, batch: Sequence[tuple[str, str]]) -> list[Balance]:
         asked = (texts([customer for customer, _ in batch]), texts([currency for _, currency in batch]))
         balances: list[Balance | None] = [None] * len(batch)
-        for ordinal, available, reserved in await self._pool.call("balance", self._queries["balance"], asked):
+        for ordinal, available, reserved in await self._pool.read("balance", self._queries["balance"], asked):
             balances[ordinal - 1] = Balance(available, reserved)
         return complete(balances)
 
@@ -41,15 +41,15 @@ class Reads:
             texts([payment.payee_id for payment in batch]),
         )
         activities: list[Activity | None] = [None] * len(batch)
-        rows = await self._pool.call("activity", self._queries["activity"], asked)
+        rows = await self._pool.read("activity", self._queries["activity"], asked)
         for ordinal, attempts, attempted, allowed, count, mean, known, payee_list, customer_list in rows:
             activities[ordinal - 1] = Activity(*attempts, *attempted, *allowed, count, mean, known, payee_list, customer_list)
         return complete(activities)
 
     async def listed(self, kind: str, subject: str) -> str:
         """`none`, `allow` or `block`."""
-        return str((await self._pool.call("listed", self._queries["listed"], (kind, subject)))[0][0])
+        return str((await self._pool.read("listed", self._queries["listed"], (kind, subject)))[0][0])
 
     async def ready(self) -> bool:
         """Whether the database carries out statements and takes writes."""
-        return not (await self._pool.call("ready", self._queries["ready"]))[0][0]
+        return not (await self._pool.read("ready", self._queries["ready"]))[0][0]

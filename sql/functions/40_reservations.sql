@@ -28,10 +28,11 @@ begin
         from unnest(p_customer, p_payment) with ordinality u (c, p, i)
         join payments y on y.customer_id = u.c and y.payment_id = u.p
         where y.reservation = 'held' and (p_end <> 'expired' or y.reserved_until <= at)
-        order by y.customer_id, y.payment_id
+        order by y.customer_id, y.payment_id, u.i
     loop
         update payments set reservation = p_end, reservation_ended_at = at
         where customer_id = r.customer_id and payment_id = r.payment_id and reservation = 'held';
+        continue when not found;      -- it stands twice in the arrays, and has just ended
         with moved as (
             update accounts set reserved = reserved - r.amount_minor, entry_seq = entry_seq + 1,
                 available = available + case when p_end = 'captured' then 0 else r.amount_minor end
@@ -67,11 +68,12 @@ begin
 end
 $$;
 
--- Opens the case of a review whose createCase had failed; at most one a payment. True if it was opened now.
+-- Opens the case of a review for which no WRITE tool could open it; at most one a payment. Without a case it ends the waiting only:
+-- the tools have succeeded, and none of them opens cases. True if a case was opened now.
 create or replace function open_case(p_customer text, p_payment uuid, p_case uuid, p_reasons text) returns boolean language plpgsql as $$
 begin
     update payments set case_pending = false where customer_id = p_customer and payment_id = p_payment and case_pending;
-    if not found then
+    if not found or p_case is null then
         return false;
     end if;
     insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)

@@ -75,15 +75,15 @@ where k.state = 'decided' and (p.payment_id is null
     or k.fingerprint <> sha256(convert_to(concat_ws(chr(10), p.customer_id, p.payee_id, p.amount_minor, p.currency), 'UTF8')))
 
 -- name: audit_payments_have_their_key
--- Each payment has exactly one key, and it is decided; it may have none when the retention of keys is over (its id tells when it began).
+-- Each payment has exactly one key, and it is decided; it may have none if it began (its id tells when) before what retention has forgotten.
 select concat_ws(' ', p.customer_id, p.payment_id), concat('has ', coalesce(k.keys, 0), ' keys, of which ', coalesce(k.decided, 0), ' are decided')
 from payments p
 left join (
     select customer_id, payment_id, count(*) as keys, count(*) filter (where state = 'decided') as decided from idempotency_keys group by 1, 2
 ) k using (customer_id, payment_id)
 where case when k.keys is not null then (k.keys, k.decided) <> (1, 1)
-    else %(retention)s::interval is null or to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
-        > now() - %(retention)s::interval + interval '5 minutes' end
+    else to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
+        > (select keys_forgotten_before from retention) + interval '5 minutes' end
 
 -- name: audit_claims_are_finished
 -- No claim stands a minute after its lease ran out.
@@ -127,13 +127,14 @@ where (o.type = 'paynow.payment.decided' or starts_with(o.type, 'paynow.reservat
             else substr(o.type, 20) is distinct from p.reservation::text end)
 
 -- name: audit_reviews_have_one_case
--- Each review has exactly one case or waits for it; none if no tool was asked for one, which its trace tells.
+-- Each review has exactly one case or waits for it; none if createCase was not asked for one, which its trace tells. (What a case that
+-- another tool opened with the decision has come to, audit_answers_agree tells.)
 select concat_ws(' ', customer_id, payment_id),
     case when p.case_pending then 'waits for a case that is open' else concat('is a review with ', coalesce(c.cases, 0), ' cases') end
 from payments p
 left join (select customer_id, payment_id, count(*) as cases from cases group by 1, 2) c using (customer_id, payment_id)
 where p.decision = 'review' and case when p.case_pending then c.cases is not null
-    when c.cases is null then json_or_null(p.answer) -> 'agentTrace' -> -2 ->> 'step' is distinct from 'decide'
+    when c.cases is null then jsonb_path_exists(json_or_null(p.answer), '$.agentTrace[*] ? (@.tool == "createCase")')
     else c.cases <> 1 end
 
 -- name: audit_only_reviews_have_cases

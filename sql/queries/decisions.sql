@@ -32,12 +32,16 @@ order by lease_until
 limit %s
 
 -- name: forget_keys
--- Ends the retention of decided keys, some at a time.
+-- Ends the retention of decided keys, some at a time, and notes how far it has gone.
 with old as (
     select customer_id, key from idempotency_keys
-    where claimed_at < clock_timestamp() - %s::interval and state = 'decided'
-    limit %s
+    where claimed_at < clock_timestamp() - %(retention)s::interval and state = 'decided'
+    limit %(limit)s
     for update skip locked
+), gone as (
+    delete from idempotency_keys k using old where k.customer_id = old.customer_id and k.key = old.key returning 1
+), noted as (
+    update retention set keys_forgotten_before = greatest(keys_forgotten_before, clock_timestamp() - %(retention)s::interval)
+    where exists (select from gone)
 )
-delete from idempotency_keys k using old where k.customer_id = old.customer_id and k.key = old.key
-returning 1
+select 1 from gone

@@ -83,6 +83,12 @@ async def test_every_decision_has_its_event_in_the_customers_sequence(module_ser
     assert {event["type"] for event in events} == {"paynow.payment.decided"}
 
 
+async def test_a_service_without_sinks_says_that_its_outbox_will_grow(database: str, tmp_path) -> None:
+    with running(database, tmp_path, {"PAYNOW_EVENTS__SINKS": "[]"}) as service:
+        (line,) = service.lines("no event sink is configured, events wait in the outbox until a service with sinks relays them")
+    assert line["level"] == "WARNING"
+
+
 async def test_a_key_does_what_its_scopes_say_until_it_is_revoked(module_service: RunningService, tmp_path) -> None:
     open_account(module_service.dsn, "c_key", 10_000)
     made = paynow(tmp_path, module_service.dsn, "keys", "create", "--name", "reader", "--scopes", "accounts:read", "--json").json()

@@ -37,6 +37,7 @@ async def test_a_review_is_told_step_by_step_and_comes_out_the_same(database: st
         decision = await decide(service, "c_1", "5000.00")
     ended = paynow(tmp_path, database, "explain", decision["paymentId"], "--verify")
     assert (ended.code, ended.err) == (0, "")
+    assert all(line == line.rstrip() for line in ended.out.splitlines())
     facts, steps, verified = ended.out.strip().split("\n\n")
     assert "c_1 to p_1" in facts
     assert "5000.00 USD" in facts

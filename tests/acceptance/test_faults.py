@@ -108,6 +108,19 @@ async def test_postgresql_stopped_immediately_under_load_gives_503_only_and_come
     audit(own_server.dsn, tmp_path)
 
 
+async def test_readiness_goes_red_first_and_requests_are_taken_until_the_drain_is_over(database: str, tmp_path) -> None:
+    open_account(database, "c_1", 10_000)
+    service = RunningService(database, tmp_path, {**UNLIMITED, "PAYNOW_SERVER__DRAIN_S": "2"})
+    ended = asyncio.create_task(asyncio.to_thread(service.stop))
+    await meanwhile(lambda: service.lines("draining"))
+    async with service.client() as client:
+        async with client.get("/readyz") as response:
+            assert (response.status, await response.json()) == (503, {"status": "stopping"})
+        async with client.post("/api/payments/decide", json=body("c_1")) as response:
+            assert response.status == 200
+    assert await ended == 0
+
+
 async def test_sigterm_lets_what_is_under_way_finish(plugin_service) -> None:
     slow = """
 import asyncio

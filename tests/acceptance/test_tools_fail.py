@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from database import execute
-from service import body, open_account
+from service import audit, body, open_account
+from waiting import eventually
 
 TOOL = """
 import asyncio, time
@@ -138,8 +139,6 @@ async def call(context):
     assert decision["caseId"] is None
     assert attempts(decision, "createCase") == ["error", "error", "error"]
     (tmp_path / "mended").touch()
-    from waiting import eventually
-
     eventually(lambda: execute(service.dsn, "select count(*) from cases")[0][0] == 1, within_s=20)
     async with service.client() as client, client.get(f"/api/payments/{decision['paymentId']}") as response:
         assert (await response.json())["caseId"] is not None
@@ -188,3 +187,26 @@ async def test_postgresql_failing_under_a_tool_is_503_and_settles_nothing(own_se
         assert (await decide(service))["decision"] == "allow"
     finally:
         assert service.stop() == 0
+
+
+async def test_a_write_tool_that_opens_no_case_is_called_until_it_has_succeeded_and_no_more(plugin_service, tmp_path) -> None:
+    calls = tmp_path / "calls"
+    calls.touch()
+    counting = f"""
+from pathlib import Path
+async def call(context):
+    calls = Path({str(calls)!r})
+    calls.write_text(calls.read_text() + context.payment.payee_id[-1])
+    if context.payment.payee_id == "p_2" and len(calls.read_text()) < 6:
+        raise ValueError
+    return {{"fine": True}}
+"""
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[rule]]\nid = "large"\nwhen = "payment.amount_minor >= 500000"\nthen = "review"\nmessage = "Large"\n')
+    service = plugin_service(plugin(counting, effect="WRITE"), config(write=True), {"PAYNOW_POLICY__FILE": str(policy)})
+    open_account(service.dsn, "c_1", 1_000_000)
+    await decide(service, amount="5000.00")
+    await decide(service, amount="5000.00", key="k-2", payeeId="p_2")
+    eventually(lambda: execute(service.dsn, "select count(*) from payments where case_pending")[0][0] == 0, within_s=20)
+    assert calls.read_text() == "122222"
+    assert audit(service.dsn, tmp_path)

@@ -13,6 +13,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 
 from database import execute
+from paynow.store import Store
 from paynow.store.audit import CHECKS, SHOWN_MAX, Finding, audit
 from paynow.store.session import DatabaseFailed
 from service import body, open_account, running
@@ -180,8 +181,8 @@ def corrupt(dsn: str, statements: str) -> None:
         connection.commit()
 
 
-def fired(dsn: str, *, retention_h: float = 0) -> dict[str, Finding]:
-    _, findings = audit(dsn, retention_h=retention_h)
+def fired(dsn: str) -> dict[str, Finding]:
+    _, findings = audit(dsn)
     assert [finding.check for finding in findings] == list(CHECKS)
     return {finding.check.name: finding for finding in findings if finding.offenders}
 
@@ -220,20 +221,27 @@ def test_a_case_that_is_gone_is_missed_by_the_review_and_by_its_answer(copied: s
     assert list(fired(copied)) == ["answers_agree", "reviews_have_one_case"]
 
 
-def test_a_key_may_be_forgotten_when_its_retention_is_over(copied: str) -> None:
+async def test_a_payment_may_lack_the_key_that_retention_has_forgotten_whatever_it_is_set_to_now(copied: str) -> None:
     old = "01900000-0000-7000-8000-000000000000"  # its time is in the year 2024
     corrupt(
         copied,
-        f"""delete from idempotency_keys where customer_id = 'c_poor'; delete from outbox where customer_id = 'c_poor';
+        f"""update idempotency_keys set payment_id = '{old}', claimed_at = '2024-06-07' where customer_id = 'c_poor';
+            delete from outbox where customer_id = 'c_poor';
             update payments set payment_id = '{old}', answer = replace(answer, payment_id::text, '{old}') where customer_id = 'c_poor'""",
     )
-    assert fired(copied, retention_h=1) == {}
+    store = Store(copied)
+    assert await store.decisions.forget_keys(24, 100) == 1
+    await store.close()
+    assert fired(copied) == {}
+    corrupt(copied, "update retention set keys_forgotten_before = '-infinity'")
     assert list(fired(copied)) == ["payments_have_their_key"]
 
 
-def test_a_key_may_not_be_forgotten_before(copied: str) -> None:
-    corrupt(copied, "delete from idempotency_keys where customer_id = 'c_held'")
-    assert list(fired(copied, retention_h=1)) == ["payments_have_their_key"]
+async def test_a_key_that_retention_had_no_reason_to_forget_is_missed(copied: str) -> None:
+    corrupt(
+        copied, "delete from idempotency_keys where customer_id = 'c_held'; update retention set keys_forgotten_before = now() - interval '1 hour'"
+    )
+    assert list(fired(copied)) == ["payments_have_their_key"]
 
 
 def test_many_offenders_are_counted_and_the_first_are_shown(copied: str) -> None:
@@ -252,7 +260,7 @@ def test_all_checks_see_one_snapshot(copied: str) -> None:
             corrupt(copied, "update policies set body = body || ' '")
         finished.append(finding)
 
-    audit(copied, retention_h=0, finished=break_after_the_first)
+    audit(copied, finished=break_after_the_first)
     assert len(finished) == len(CHECKS)
     assert not any(finding.offenders for finding in finished)
     assert list(fired(copied)) == ["policies_are_unchanged"]
@@ -260,7 +268,7 @@ def test_all_checks_see_one_snapshot(copied: str) -> None:
 
 def test_a_server_that_is_not_there_is_said_in_one_line(database: str) -> None:
     with pytest.raises(DatabaseFailed) as failed:
-        audit(make_dsn(database, dbname="no_such_database"), retention_h=0)
+        audit(make_dsn(database, dbname="no_such_database"))
     assert "\n" not in str(failed.value)
 
 

@@ -201,6 +201,19 @@ async def test_retention_forgets_decided_keys_and_no_other(store: Store, databas
     assert execute(database, "select key from idempotency_keys") == [("k-2",)]
 
 
+async def test_a_reservation_that_stands_twice_in_a_batch_ends_once(store: Store, database: str) -> None:
+    settled = []
+    for key in ("k-1", "k-2"):
+        claim = await claimed(store, claim_of(key))
+        await store.decisions.settle(settlement_of(claim))
+        settled.append(str(claim.payment.payment_id))
+    statement = """select outcome from end_reservations(array['c_1', 'c_1'], array[%s, %s]::uuid[], 'captured',
+        array[gen_random_uuid(), gen_random_uuid()], 'paynow.reservation.captured', array['{}', '{}'])"""
+    assert execute(database, statement, settled[0], settled[0]) == [("ended",), ("already",)]
+    assert balance(database, "c_1") == (9_800, 100)
+    assert execute(database, "select event_seq from customers where customer_id = 'c_1'") == [(3,)]
+
+
 def insert_claim(cursor: psycopg2.extensions.cursor, key: str) -> UUID:
     """The same claim by another process, in a transaction that is still open."""
     claim = claim_of(key)

@@ -43,7 +43,7 @@ def entries(dsn: str) -> list[tuple]:
 
 
 def assert_audited(dsn: str) -> None:
-    _, findings = audit(dsn, retention_h=0)
+    _, findings = audit(dsn)
     assert [finding.check.name for finding in findings if finding.offenders] == []
 
 

@@ -181,6 +181,7 @@ class MetersDouble:
     def __init__(self) -> None:
         self.delivered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.buried: Counter[str] = Counter()
         self.lags: list[tuple[int, float]] = []
 
     def events_delivered(self, sink: str, count: int) -> None:
@@ -188,6 +189,9 @@ class MetersDouble:
 
     def delivery_failed(self, sink: str) -> None:
         self.failed[sink] += 1
+
+    def event_buried(self, sink: str) -> None:
+        self.buried[sink] += 1
 
     def outbox(self, rows: int, oldest_s: float) -> None:
         self.lags.append((rows, oldest_s))

@@ -130,7 +130,9 @@ async def test_a_sink_whose_method_does_not_fit_is_tried_again_at_the_pace_of_fa
     assert 8 <= meters.failed["one"] <= 14
 
 
-async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(
+    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+) -> None:
     outbox.put_many(20)
     refused = outbox.rows[7].event_id
     picky, other = SinkDouble("picky"), SinkDouble("other")
@@ -138,6 +140,7 @@ async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(time: 
     relay_to(picky, other)
     await time.until(lambda: not outbox.rows)
     assert outbox.dead == {("picky", refused): "DeliveryRefused: too large"}
+    assert meters.buried == {"picky": 1}
     assert picky.sequences() == [*range(1, 7), *range(8, 21)]
     assert other.sequences() == [*range(1, 21)]
 

@@ -90,6 +90,7 @@ def test_everything_that_is_told_is_shown(metrics) -> None:
     metrics.pool(8, 3, 1)
     metrics.events_delivered("log", 5)
     metrics.delivery_failed("log")
+    metrics.event_buried("log")
     metrics.outbox(7, 1.5)
     metrics.completed_claims(2)
     metrics.expired_reservations(3)
@@ -118,6 +119,7 @@ def test_everything_that_is_told_is_shown(metrics) -> None:
         ("paynow_pool_waiting_calls",): 1,
         ("paynow_events_delivered_total", ("sink", "log")): 5,
         ("paynow_event_delivery_failures_total", ("sink", "log")): 1,
+        ("paynow_dead_letters_total", ("sink", "log")): 1,
         ("paynow_outbox_rows",): 7,
         ("paynow_outbox_oldest_seconds",): 1.5,
         ("paynow_completed_claims_total",): 2,

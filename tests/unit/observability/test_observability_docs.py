@@ -50,6 +50,7 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.store_statement("claim", 0.1, "ok")
     metrics.events_delivered("log", 1)
     metrics.delivery_failed("log")
+    metrics.event_buried("log")
     families = list(metrics.registry.collect())
     assert [family.name for family in families if not family.samples] == [], "this function lacks a call for them"
     return {

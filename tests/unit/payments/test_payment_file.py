@@ -24,16 +24,21 @@ def test_a_payment_keeps_its_amount_as_written_and_its_key(tmp_path: Path) -> No
     )  # fmt: skip
 
 
-def test_keys_that_are_made_are_stable_and_differ_by_line_and_content(tmp_path: Path) -> None:
+def test_keys_that_are_made_tell_content_and_how_often_it_stood_above(tmp_path: Path) -> None:
     text = f"{HEADER}\nc_1,p_1,1.00,USD\nc_1,p_1,1.00,USD\n\nc_1,p_1,2,JPY\n"
     keys = [payment.key for payment in read_payments(file(tmp_path, text))]
     assert keys == [payment.key for payment in read_payments(file(tmp_path, text))]
     assert len(set(keys)) == 3
-    other = read_payments(file(tmp_path, text.replace("p_1,1.00", "p_1,1.01", 1)))
-    assert other[0].key != keys[0]
-    assert other[1].key == keys[1]
     same = read_payments(file(tmp_path, text.replace("1.00", "1.0")))
     assert [payment.key for payment in same] == keys
+
+
+def test_a_line_that_is_added_changes_no_key_of_the_others(tmp_path: Path) -> None:
+    text = f"{HEADER}\nc_1,p_1,1.00,USD\nc_1,p_1,2,JPY\n"
+    keys = {payment.key for payment in read_payments(file(tmp_path, text))}
+    more = [payment.key for payment in read_payments(file(tmp_path, text.replace("c_1", "c_0,p_1,5,JPY\nc_1", 1) + "c_1,p_1,2,JPY\n"))]
+    assert len(set(more)) == 4
+    assert keys < set(more)
 
 
 @pytest.mark.parametrize(
