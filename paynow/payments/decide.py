@@ -301,6 +301,7 @@ class Decide:
     def _settlement(self, claim: ClaimRequest, decision: answer.Decision) -> Settlement:
         return Settlement(
             claim=claim,
+            policy_version=decision.policy_version,
             decision=decision.decision,
             reasons=tuple(reason.code for reason in decision.reasons),
             degraded=decision.degraded,

@@ -87,7 +87,7 @@ class Decisions:
                 texts([payment.payee_id for payment in payments]),
                 plain([payment.amount_minor for payment in payments]),
                 texts([payment.currency for payment in payments]),
-                texts([claim.policy_version for claim in claims]),
+                texts([settlement.policy_version for settlement in batch]),
                 plain([settlement.decided_at for settlement in batch]),
                 texts([settlement.decision for settlement in batch]),
                 flags([settlement.degraded for settlement in batch]),

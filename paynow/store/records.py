@@ -64,9 +64,10 @@ class Finished(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """A decided payment on its way into the database."""
+    """A decided payment on its way into the database. `policy_version` is that of the policy that decided it."""
 
     claim: ClaimRequest
+    policy_version: str
     decision: str
     reasons: tuple[str, ...]
     degraded: bool

@@ -47,6 +47,7 @@ def settlement_of(claim: ClaimRequest, decision: str = "allow", *, case: Case | 
     now = datetime.now(UTC)
     return Settlement(
         claim=claim,
+        policy_version=claim.policy_version,
         decision=decision,
         reasons=(),
         degraded=False,
