@@ -171,9 +171,9 @@ class TwoServices:
 
     def close(self) -> list[int]:
         """The exit codes."""
-        codes = [service.stop() for service in self._services if service is not None]
         for client in filter(None, self._clients):
             self.run(client.close())
+        codes = [service.stop() for service in self._services if service is not None]
         self.run(self._store.close())
         self._runner.close()
         self._database.close()
@@ -299,7 +299,8 @@ class TwoServices:
         mine = list(customers)
         entries: dict = defaultdict(Counter)
         for customer, currency, *entry in self.execute(
-            "select customer_id, currency, kind::text, available_change, reserved_change, payment_id::text from ledger_entries where customer_id = any (%s)",
+            "select customer_id, currency, kind::text, available_change, reserved_change, payment_id::text from ledger_entries "
+            "where customer_id = any (%s)",
             mine,
         ):
             entries[customer, currency][tuple(entry)] += 1
@@ -309,8 +310,8 @@ class TwoServices:
             events[event.customer][event.type, event.subject, event.told] += 1
             sequences[event.customer].append(event.sequence)
         payments = self.execute(
-            "select p.payment_id::text, p.customer_id, k.key, p.payee_id, p.amount_minor, p.currency, p.decision::text, p.reservation::text, p.answer "
-            "from payments p left join idempotency_keys k using (customer_id, payment_id) where p.customer_id = any (%s)",
+            "select payment_id::text, customer_id, key, p.payee_id, p.amount_minor, p.currency, p.decision::text, p.reservation::text, p.answer "
+            "from payments p left join idempotency_keys k using (customer_id, payment_id) where customer_id = any (%s)",
             mine,
         )
         return Facts(
