@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 REVIEWED_PAYEE = "p_look"
@@ -118,21 +118,25 @@ class Model:
             known.enter("adjust", opening - known.opening, 0)
         known.opening = opening
 
-    def judged(self, answers: Sequence[tuple[Asked, bytes]]) -> None:
-        """Payments that were decided side by side, each key once: whatever their order was, it has to explain the answers."""
+    def judged(self, answers: Sequence[tuple[Asked, bytes]], freed: Mapping[Place, int] | None = None) -> None:
+        """Payments that were decided side by side, each key once: whatever their order was, it has to explain the answers.
+
+        `freed` is what was given back to accounts meanwhile, by reservations that are told to have ended afterwards.
+        """
         by_account = defaultdict(list)
         for asked, answer in answers:
             by_account[asked.account].append((asked, answer, json.loads(answer)))
         for account, group in by_account.items():
             before = self.available(account)
+            most = before + (freed or {}).get(account, 0)
             allowed = sum(asked.amount for asked, _, said in group if said["decision"] == "allow")
-            assert allowed <= before, f"{account} had {before}, and {allowed} of it was allowed"
+            assert allowed <= most, f"{account} had {most}, and {allowed} of it was allowed"
             for asked, answer, said in group:
-                self._check_answer(asked, said, before, before - allowed)
+                self._check_answer(asked, said, most, before - allowed)
                 self._decide(asked, answer, said)
 
     def _check_answer(self, asked: Asked, said: dict, most: int, least: int) -> None:
-        """`most` and `least`: what was available before and after all that ran with it."""
+        """`most` and `least`: the bounds of what was available while it and all that ran with it were decided."""
         codes = [reason["code"] for reason in said["reasons"]]
         assert not said["degraded"], said
         assert (asked.payee == REVIEWED_PAYEE) == ("looked_at" in codes) or (said["decision"] == "block" and codes == ["insufficient_funds"]), said
