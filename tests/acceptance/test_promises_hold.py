@@ -94,8 +94,7 @@ class Promises(RuleBasedStateMachine):
         payments = self.payments(several)
 
         async def ask() -> list[list[Reply]]:
-            where = cycle([first, 1 - first])
-            requests = [self.services.decide(next(where), asked) for _ in range(copies) for asked in payments]
+            requests = [self.services.decide((first + copy + number) % 2, asked) for copy in range(copies) for number, asked in enumerate(payments)]
             if not all_see_the_same:
                 return in_rows(await at_once(*requests), len(payments))
             with self.services.gate(GATES["settle"]) as let_go:
