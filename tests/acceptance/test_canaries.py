@@ -1,0 +1,97 @@
+"""What callers send in any field, header, path or query, or in what is no HTTP at all, stands in no log line, metric or problem."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from canaries import heard
+from service import API_KEY, RunningService, body, open_account
+from waiting import meanwhile
+
+CANARY = "canary4539578763621486x"
+AMOUNTS = ("773188.31", "77318831", "783188.31", "78318831")
+HEADERS = (
+    "Accept",
+    "Accept-Encoding",
+    "Accept-Language",
+    "Authorization",
+    "Cookie",
+    "Forwarded",
+    "From",
+    "If-None-Match",
+    "Origin",
+    "Range",
+    "Referer",
+    "Traceparent",
+    "Tracestate",
+    "User-Agent",
+    "Via",
+    "X-Forwarded-For",
+    "X-Real-Ip",
+    f"X-{CANARY}",
+)
+PATHS = (
+    f"/{CANARY}",
+    f"/api/{CANARY}",
+    f"/api/payments?customerId={CANARY}%20&decision={CANARY}&limit={CANARY}&cursor={CANARY}&{CANARY}={CANARY}",
+    f"/api/payments/{CANARY}",
+    f"/api/accounts/{CANARY}.none?x={CANARY}",
+    f"/api/cases?status={CANARY}&cursor={CANARY}",
+    f"/api/cases/{CANARY}",
+    f"/api/events/recent?cursor={CANARY}",
+    f"/docs/errors/{CANARY}",
+    f"/docs/assets/{CANARY}",
+)
+
+
+@pytest.fixture(scope="module")
+def module_environ() -> dict[str, str]:
+    return {"PAYNOW_LOGGING__LEVEL": "TRACE"}
+
+
+async def finished(service: RunningService) -> str:
+    """The log, once it holds the line of a last request."""
+    async with service.client() as client, client.get("/readyz") as response:
+        last = response.headers["X-Request-Id"]
+    await meanwhile(lambda: any(last in line for line in service.log))
+    return "\n".join(service.log)
+
+
+async def test_canaries_of_a_valid_request_are_in_no_log_and_no_metric(module_service: RunningService) -> None:
+    open_account(module_service.dsn, CANARY, 1_000_000_000)
+    document = body(CANARY, "773188.31", f"{CANARY}-key", payeeId=f"{CANARY}.payee")
+    headers = {**dict.fromkeys(HEADERS, CANARY), "X-Request-Id": f"{CANARY}@not-sane"}
+    async with module_service.client(**headers) as client:
+        async with client.post("/api/payments/decide", json=document) as response:
+            assert response.status == 200
+            assert heard([CANARY], str(response.headers)) == []
+        for again in ({**document, "amount": "783188.31"}, {**document, "payeeId": f"{CANARY}.other"}):
+            async with client.post("/api/payments/decide", json=again) as response:
+                assert (response.status, heard([CANARY, *AMOUNTS], await response.text())) == (422, [])
+        for path in (f"/api/payments?customerId={CANARY}", f"/api/accounts/{CANARY}"):
+            async with client.get(path) as response:
+                assert (response.status, heard([CANARY], await response.text())) == (200, [CANARY])
+        for path in ("/metrics", "/api/metrics"):
+            async with client.get(path) as response:
+                assert heard([CANARY, *AMOUNTS], await response.text()) == []
+    assert heard([CANARY, *AMOUNTS], await finished(module_service)) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_canaries_in_paths_and_queries_are_in_no_problem_and_no_log(module_service: RunningService, method: str) -> None:
+    async with module_service.client(**dict.fromkeys(HEADERS, CANARY)) as client:
+        for path in PATHS:
+            async with client.request(method, path, allow_redirects=False) as response:
+                told = await response.text() + str(response.headers)
+            assert 400 <= response.status < 500, path
+            assert heard([CANARY], told) == [], path
+    assert heard([CANARY], await finished(module_service)) == []
+
+
+@pytest.mark.parametrize("header", ["X-API-Key", "Authorization", "Cookie"])
+async def test_a_wrong_key_is_not_repeated(module_service: RunningService, header: str) -> None:
+    for value in (CANARY, f"Bearer {CANARY}", f"pn_{CANARY}_{CANARY}", f"Basic {CANARY}"):
+        async with aiohttp.ClientSession(module_service.url) as client, client.get("/api/payments", headers={header: value}) as response:
+            assert (response.status, heard([CANARY], await response.text() + str(response.headers))) == (401, [])
+    assert heard([CANARY, API_KEY], await finished(module_service)) == []
