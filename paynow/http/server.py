@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from paynow.http import docs, handlers, middlewares
+from paynow.http.connections import Runner
 from paynow.http.routing import ROUTES
 from paynow.http.services import SERVICES, Services
 
@@ -29,7 +30,7 @@ class Server:
 
     def __init__(self, app: web.Application, *, host: str, port: int, grace_s: float) -> None:
         self._app = app
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
+        self._runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
+
 import aiohttp
 import pytest
 
 from canaries import heard
+from paynow.http.schemas import ProblemSchema
 from service import API_KEY, RunningService, body, open_account
 from waiting import meanwhile
 
@@ -43,6 +48,32 @@ PATHS = (
     f"/docs/errors/{CANARY}",
     f"/docs/assets/{CANARY}",
 )
+
+
+KEY = f"X-API-Key: {API_KEY}\r\n".encode()
+DECIDE = b"POST /api/payments/decide HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+NO_HTTP = {
+    "a line": b"%s\r\n\r\n",
+    "an unknown method": b"%s /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method with a NUL": b"GE\0%s / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no version": b"GET /%s HTTP/%s\r\n\r\n",
+    "two targets": b"GET /%s %s HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a control character in the target": b"GET /\x01%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a host that is none": b"GET http://[::1%s/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a port that is none": b"GET http://a:%s/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a long target": b"GET /" + b"%s" * 2_000 + b" HTTP/1.1\r\n\r\n",
+    "a long header": b"GET / HTTP/1.1\r\nX: " + b"%s" * 2_000 + b"\r\n\r\n",
+    "a space in a header's name": b"GET / HTTP/1.1\r\n%s x: y\r\n\r\n",
+    "a NUL in a header": b"GET / HTTP/1.1\r\nHost: x\r\nX-API-Key: \0%s\r\n\r\n",
+    "a length that is no number": DECIDE + b"Content-Length: %s\r\n\r\n",
+    "two lengths": DECIDE + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n%s",
+    "an unknown transfer encoding": DECIDE + b"Transfer-Encoding: %s\r\n\r\n",
+    "a chunk's size that is no number": DECIDE + KEY + b"Transfer-Encoding: chunked\r\n\r\n%s\r\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01%s",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n%s",
+    "an expectation": DECIDE + b"Expect: %s\r\nContent-Length: 2\r\n\r\n{}",
+    "an expectation where there is no route": b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: %s\r\nContent-Length: 2\r\n\r\n{}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +126,27 @@ async def test_a_wrong_key_is_not_repeated(module_service: RunningService, heade
         async with aiohttp.ClientSession(module_service.url) as client, client.get("/api/payments", headers={header: value}) as response:
             assert (response.status, heard([CANARY], await response.text() + str(response.headers))) == (401, [])
     assert heard([CANARY, API_KEY], await finished(module_service)) == []
+
+
+def answered(port: int, sent: bytes) -> bytes:
+    """All that the service says to these bytes, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        with connection.makefile("rb") as told:
+            return told.read()
+
+
+@pytest.mark.parametrize("sent", NO_HTTP.values(), ids=NO_HTTP.keys())
+async def test_what_is_no_http_is_told_so_without_its_bytes(module_service: RunningService, sent: bytes) -> None:
+    told = await asyncio.to_thread(answered, module_service.port, sent.replace(b"%s", CANARY.encode()))
+    head, _, document = told.partition(b"\r\n\r\n")
+    problem = json.loads(document)
+    assert ProblemSchema().validate(problem) == {}
+    assert (head.split()[1], problem["code"]) == (b"400", "invalid_request")
+    assert b"application/problem+json" in head
+    assert f"X-Request-Id: {problem['requestId']}".encode() in head
+    assert heard([CANARY], told.decode()) == []
+    log = await finished(module_service)
+    assert problem["requestId"] in log
+    assert heard([CANARY], log) == []
+    assert not [line for line in module_service.log if '"level":"ERROR"' in line]
