@@ -58,6 +58,7 @@ async def problem_answers(request: web.Request, handler: Handler) -> web.StreamR
     except Refusal as refusal:
         if isinstance(refusal, InternalFault):
             logger.bind(error=refusal.code).opt(exception=True).error("a request failed")
+            refusal = InternalFault()  # its detail is for us, not for the caller
         if isinstance(refusal, (StoreUnavailable, OutcomeUnknown)):
             request.app[SERVICES].metrics.store_unavailable()
         response = problem(refusal, request[REQUEST_ID])
