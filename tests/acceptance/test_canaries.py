@@ -81,12 +81,16 @@ def module_environ() -> dict[str, str]:
     return {"PAYNOW_LOGGING__LEVEL": "TRACE"}
 
 
-async def finished(service: RunningService) -> str:
-    """The log, once it holds the line of a last request."""
-    async with service.client() as client, client.get("/readyz") as response:
-        last = response.headers["X-Request-Id"]
+async def told(service: RunningService) -> str:
+    """The metrics in both forms, and the log up to their own lines."""
+    found = []
+    async with service.client() as client:
+        for path in ("/metrics", "/api/metrics"):
+            async with client.get(path) as response:
+                found.append(await response.text())
+                last = response.headers["X-Request-Id"]
     await meanwhile(lambda: any(last in line for line in service.log))
-    return "\n".join(service.log)
+    return "\n".join([*found, *service.log])
 
 
 async def test_canaries_of_a_valid_request_are_in_no_log_and_no_metric(module_service: RunningService) -> None:
@@ -103,10 +107,7 @@ async def test_canaries_of_a_valid_request_are_in_no_log_and_no_metric(module_se
         for path in (f"/api/payments?customerId={CANARY}", f"/api/accounts/{CANARY}"):
             async with client.get(path) as response:
                 assert (response.status, heard([CANARY], await response.text())) == (200, [CANARY])
-        for path in ("/metrics", "/api/metrics"):
-            async with client.get(path) as response:
-                assert heard([CANARY, *AMOUNTS], await response.text()) == []
-    assert heard([CANARY, *AMOUNTS], await finished(module_service)) == []
+    assert heard([CANARY, *AMOUNTS], await told(module_service)) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
@@ -114,10 +115,10 @@ async def test_canaries_in_paths_and_queries_are_in_no_problem_and_no_log(module
     async with module_service.client(**dict.fromkeys(HEADERS, CANARY)) as client:
         for path in PATHS:
             async with client.request(method, path, allow_redirects=False) as response:
-                told = await response.text() + str(response.headers)
+                answer = await response.text() + str(response.headers)
             assert 400 <= response.status < 500, path
-            assert heard([CANARY], told) == [], path
-    assert heard([CANARY], await finished(module_service)) == []
+            assert heard([CANARY], answer) == [], path
+    assert heard([CANARY], await told(module_service)) == []
 
 
 @pytest.mark.parametrize("header", ["X-API-Key", "Authorization", "Cookie"])
@@ -125,28 +126,28 @@ async def test_a_wrong_key_is_not_repeated(module_service: RunningService, heade
     for value in (CANARY, f"Bearer {CANARY}", f"pn_{CANARY}_{CANARY}", f"Basic {CANARY}"):
         async with aiohttp.ClientSession(module_service.url) as client, client.get("/api/payments", headers={header: value}) as response:
             assert (response.status, heard([CANARY], await response.text() + str(response.headers))) == (401, [])
-    assert heard([CANARY, API_KEY], await finished(module_service)) == []
+    assert heard([CANARY, API_KEY], await told(module_service)) == []
 
 
 def answered(port: int, sent: bytes) -> bytes:
     """All that the service says to these bytes, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(sent)
-        with connection.makefile("rb") as told:
-            return told.read()
+        with connection.makefile("rb") as answer:
+            return answer.read()
 
 
 @pytest.mark.parametrize("sent", NO_HTTP.values(), ids=NO_HTTP.keys())
 async def test_what_is_no_http_is_told_so_without_its_bytes(module_service: RunningService, sent: bytes) -> None:
-    told = await asyncio.to_thread(answered, module_service.port, sent.replace(b"%s", CANARY.encode()))
-    head, _, document = told.partition(b"\r\n\r\n")
+    answer = await asyncio.to_thread(answered, module_service.port, sent.replace(b"%s", CANARY.encode()))
+    head, _, document = answer.partition(b"\r\n\r\n")
     problem = json.loads(document)
     assert ProblemSchema().validate(problem) == {}
     assert (head.split()[1], problem["code"]) == (b"400", "invalid_request")
     assert b"application/problem+json" in head
     assert f"X-Request-Id: {problem['requestId']}".encode() in head
-    assert heard([CANARY], told.decode()) == []
-    log = await finished(module_service)
-    assert problem["requestId"] in log
-    assert heard([CANARY], log) == []
+    assert heard([CANARY], answer.decode()) == []
+    everything = await told(module_service)
+    assert problem["requestId"] in everything
+    assert heard([CANARY], everything) == []
     assert not [line for line in module_service.log if '"level":"ERROR"' in line]
