@@ -93,6 +93,7 @@ _NUMBERS = {
     "a tenth of a cent": "0.001",
     "three decimals in USD": "0.125",
     "three decimals in USD that a binary float would round off": "1.005",
+    "decimals that no binary float can tell": "125.500000000000000000001",
     "three decimals in USD as text": '"0.125"',
     "more than any payment may be": "10000000000000.01",
     "more than any payment may be, whole and as text": '"9999999999999999"',
