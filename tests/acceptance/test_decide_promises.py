@@ -17,6 +17,8 @@ from waiting import eventually_async
 AT_ONCE = 50
 ROUNDS = 20
 WHOLE_BALANCE_ROUNDS = 5
+PATIENT = {"PAYNOW_DATABASE__ACQUIRE_TIMEOUT_MS": "5000"}
+"""A busy machine may take longer over a customer's fifty settles, one behind the other, than requests wait for a connection by default: 503."""
 
 
 async def decide(client: aiohttp.ClientSession, document: dict) -> tuple[int, bytes, bool]:
@@ -70,7 +72,13 @@ async def test_fifty_at_once_with_one_key_over_two_processes_get_one_decision(da
     audit(database, tmp_path)
 
 
-async def test_fifty_at_once_for_the_whole_balance_reserve_it_once(service: RunningService, tmp_path) -> None:
+async def test_fifty_at_once_for_the_whole_balance_reserve_it_once(database: str, tmp_path) -> None:
+    with running(database, tmp_path, {**UNLIMITED, **PATIENT}) as service:
+        await assert_reserved_once_a_round(service)
+    audit(database, tmp_path)
+
+
+async def assert_reserved_once_a_round(service: RunningService) -> None:
     async with service.client() as client:
         for number in range(WHOLE_BALANCE_ROUNDS):
             customer = f"c_{number}"
@@ -82,7 +90,6 @@ async def test_fifty_at_once_for_the_whole_balance_reserve_it_once(service: Runn
             blocked = [decision for decision in decisions if decision["decision"] == "block"]
             assert all("insufficient_funds" in [reason["code"] for reason in decision["reasons"]] for decision in blocked)
             assert balance(service.dsn, customer) == (0, 10_000)
-    audit(service.dsn, tmp_path)
 
 
 async def test_another_body_under_the_same_key_is_refused_and_told_nothing(module_service: RunningService) -> None:
