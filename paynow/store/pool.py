@@ -212,7 +212,11 @@ class Pool:
             try:
                 handed = await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                if waiter.cancelled():
+                    # Who gives up takes no place in the queue.
+                    with suppress(ValueError):
+                        self._waiters.remove(waiter)
+                elif waiter.exception() is None:
                     self._hand_on(waiter.result())
                 raise
             if handed is not None:

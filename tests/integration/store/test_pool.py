@@ -16,9 +16,9 @@ import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from database import OwnServer, execute
-from paynow.errors import InternalFault, OutcomeUnknown, StoreUnavailable
+from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
 from paynow.store import pool as pool_module
-from paynow.store.pool import Pool
+from paynow.store.pool import WAITING_MAX, Pool
 from waiting import meanwhile
 from wire import wire_to
 
@@ -123,6 +123,34 @@ async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_g
         with pytest.raises(asyncio.CancelledError):
             await leaving
     assert pool.counts == (1, 0, 0)
+
+
+async def test_who_finds_no_connection_in_time_is_refused_and_waits_no_longer(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    pool = pool_of(1, acquire_timeout_s=0.05)
+    busy = await sleeper(pool, empty_database)
+    outcomes = await asyncio.gather(*(pool.call("late", "select 1") for _ in range(5)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 5
+    assert pool.counts == (1, 1, 0), "who gave up takes no place in the queue"
+    await ended(busy)
+
+
+async def test_a_full_queue_refuses_at_once_and_lets_in_again_when_there_is_room(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    pool = pool_of(1)
+    busy = await sleeper(pool, empty_database)
+    waiters = [asyncio.create_task(pool.call("waits", "select 1")) for _ in range(WAITING_MAX)]
+    await meanwhile(lambda: pool.counts == (1, 1, WAITING_MAX))
+    began = time.monotonic()
+    with pytest.raises(Overloaded):
+        await pool.call("too many", "select 1")
+    assert time.monotonic() - began < 0.2
+    for waiter in waiters[1:]:
+        waiter.cancel()
+    await asyncio.wait(waiters[1:])
+    next_one = asyncio.create_task(pool.call("next", "select 1"))
+    await meanwhile(lambda: pool.counts == (1, 1, 2))
+    await ended(busy)
+    async with soon():
+        assert [await waiters[0], await next_one] == [[(1,)], [(1,)]]
 
 
 async def test_closing_sends_waiters_away_lets_the_busy_finish_and_refuses_who_comes_later(pool_of: Callable[..., Pool], empty_database: str) -> None:
