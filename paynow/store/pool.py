@@ -110,10 +110,7 @@ class Pool:
         task = _current_task()
         cancellations = task.cancelling()
         try:
-            rows = await self._once_or_again(statement, parameters, started)
-            if task.cancelling() > cancellations:
-                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result on CPython 3.11 (gh-86296).
-                raise asyncio.CancelledError
+            rows = await self._once_or_again(statement, parameters, started, cancellations)
             outcome = "ok"
             return rows
         except OutcomeUnknown:
@@ -121,14 +118,17 @@ class Pool:
             raise
         finally:
             self._observe(step, time.monotonic() - started, outcome)
+            if task.cancelling() > cancellations:
+                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result or an error on CPython 3.11 (gh-86296).
+                raise asyncio.CancelledError
 
-    async def _once_or_again(self, statement: str, parameters: Parameters, started: float) -> list[Row]:
+    async def _once_or_again(self, statement: str, parameters: Parameters, started: float, cancellations: int) -> list[Row]:
         try:
-            return await self._once(statement, parameters)
+            return await self._once(statement, parameters, cancellations)
         except OutcomeUnknown:
-            if self._closed or time.monotonic() - started > REPEAT_WITHIN_S:
+            if self._closed or time.monotonic() - started > REPEAT_WITHIN_S or _current_task().cancelling() > cancellations:
                 raise
-            return await self._once(statement, parameters)
+            return await self._once(statement, parameters, cancellations)
 
     async def hold(self) -> aiopg.Connection:
         """A connection of its own outside the pool, for what must live in one session (an advisory lock). The caller closes it."""
@@ -144,7 +144,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_exception(StoreUnavailable("The service is shutting down", retry_after_s=1))
 
-    async def _once(self, statement: str, parameters: Parameters) -> list[Row]:
+    async def _once(self, statement: str, parameters: Parameters, cancellations: int) -> list[Row]:
         link = await self._acquire()
         try:
             async with link.connection.cursor(timeout=self._statement_timeout_s + 0.25) as cursor:
@@ -152,7 +152,7 @@ class Pool:
                 return await cursor.fetchall() if cursor.description else []
         except asyncio.CancelledError as error:
             # aiopg raises a server-side timeout as a cancellation.
-            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and not _current_task().cancelling():
+            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and _current_task().cancelling() == cancellations:
                 raise _unknown() from error
             raise
         except TimeoutError as error:

@@ -19,7 +19,7 @@ from database import OwnServer, execute
 from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
 from paynow.store import pool as pool_module
 from paynow.store.pool import WAITING_MAX, Pool
-from waiting import meanwhile
+from waiting import eventually, meanwhile
 from wire import wire_to
 
 LONG_S = 30.0
@@ -196,6 +196,23 @@ async def test_a_time_limit_of_the_server_is_an_unknown_outcome_and_no_cancellat
     assert await pool.call("next", "select 1") == [(1,)]
 
 
+async def test_a_time_limit_of_the_server_in_a_task_that_outlived_a_cancellation_is_no_second_one(pool_of: Callable[..., Pool]) -> None:
+    pool = pool_of(1, statement_timeout_s=0.6)
+
+    async def tidies_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await pool.call("tidy", SLEEP)
+
+    task = asyncio.create_task(tidies_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    async with soon():
+        with pytest.raises(OutcomeUnknown):
+            await task
+
+
 async def test_a_statement_that_an_operator_cancels_is_repeated(pool_of: Callable[..., Pool], empty_database: str) -> None:
     execute(empty_database, "create sequence tries")
     pool = pool_of(1)
@@ -213,6 +230,26 @@ async def test_a_cancellation_is_a_cancellation_and_ends_the_statement_on_the_se
     await ended(call)
     assert pool.counts == (0, 0, 0)
     await meanwhile(lambda: not execute(empty_database, SLEEPERS), within_s=SOON_S)
+
+
+@pytest.mark.parametrize(
+    "meets", ["select 'meets', pg_sleep(0.05)", "select 'meets', 1 / length(pg_sleep(0.05)::text)"], ids=["the result", "an error"]
+)
+async def test_a_cancellation_that_meets_the_end_of_the_statement_is_not_swallowed(
+    pool_of: Callable[..., Pool], empty_database: str, meets: str
+) -> None:
+    """CPython's gh-86296: `asyncio.wait_for` gives the result or raises the error if it is there when the cancellation comes."""
+    pool, loop = pool_of(1), asyncio.get_running_loop()
+    await idle(pool, 1)
+    call = asyncio.create_task(pool.call("meets", meets))
+    await asyncio.sleep(0)
+    answered = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle' and query like 'select ''meets''%'"
+    eventually(lambda: execute(empty_database, answered))
+    # The loop has stood still: in its next round it reads the answer, and in the one after that the cancellation comes first.
+    loop.call_soon(loop.call_soon, call.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await pool.call("next", "select 1") == [(1,)]
 
 
 async def test_a_time_limit_of_the_caller_is_the_callers(pool_of: Callable[..., Pool]) -> None:
