@@ -156,6 +156,8 @@ class Pool:
                 raise _unknown() from error
             raise
         except TimeoutError as error:
+            # The server did not even end the statement itself.
+            self._forget_idle(link)
             raise _unknown() from error
         except psycopg2.Error as error:
             raise self._translate(error, link) from error

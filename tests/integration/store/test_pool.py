@@ -364,6 +364,18 @@ async def test_after_a_restart_idle_connections_are_replaced_for_all_who_come_at
     assert before.isdisjoint(await idle(pool, 8))
 
 
+async def test_a_server_that_says_nothing_at_all_is_given_up_with_all_its_idle_connections(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    """The server cannot even end the statement itself: its processes stand still, and nothing on the wire says so."""
+    pool = pool_of(4, statement_timeout_s=0.3)
+    pids = await idle(pool, 4)
+    with stopped(pids):
+        async with soon():
+            with pytest.raises(OutcomeUnknown):
+                await pool.call("nothing", "select 1")
+        for _ in range(4):
+            assert await pid_of(pool) not in pids
+
+
 async def test_while_the_server_is_away_everyone_is_refused_at_once_and_then_served(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
     pool = pool_of(4, dsn=own_server.dsn)
     await idle(pool, 4)
