@@ -81,7 +81,7 @@ class Pool:
         statement_timeout_s: float = 1.5,
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
     ) -> None:
-        self._dsns = _one_host_each(dsn, statement_timeout_s)
+        self._dsns = deque(_one_host_each(dsn, statement_timeout_s))
         self._size = size
         self._connect_timeout_s = connect_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
@@ -237,13 +237,22 @@ class Pool:
 
     async def _connect(self) -> _Link:
         last: Exception | None = None
-        for dsn in self._dsns:
+        for dsn in tuple(self._dsns):
             try:
                 connection = await aiopg.connect(dsn, timeout=self._connect_timeout_s, enable_hstore=False, enable_uuid=False)
                 return _Link(connection, self._generation, time.monotonic() + AGE_MAX_S * random.uniform(0.9, 1.0))
             except (psycopg2.Error, TimeoutError, OSError) as error:
                 last = error
+                self._try_last(dsn)
+            except asyncio.CancelledError:
+                # Who waited has gone, perhaps because this host does not answer: the next one must not wait for it again.
+                self._try_last(dsn)
+                raise
         raise StoreUnavailable(retry_after_s=1) from last
+
+    def _try_last(self, dsn: str) -> None:
+        if self._dsns[0] == dsn:
+            self._dsns.rotate(-1)
 
     def _usable(self, link: _Link) -> bool:
         return not link.connection.closed and link.generation == self._generation and time.monotonic() < link.old_at
@@ -299,6 +308,9 @@ def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
     if len(ports) == 1:
         ports *= len(hosts)
     fixed = {"application_name": "paynow", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3", "tcp_user_timeout": "5000"}
+    if len(hosts) > 1:
+        # A standby answers too, but it cannot decide.
+        fixed["target_session_attrs"] = "read-write"
     return [
         make_dsn(**{**fixed, **parts, **({"host": host} if host else {}), "port": port, "options": options})
         for host, port in zip(hosts, ports, strict=True)

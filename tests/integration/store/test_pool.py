@@ -499,6 +499,31 @@ async def test_of_several_hosts_one_that_says_nothing_is_passed_over(pool_of: Ca
             await idle(pool, 2)
 
 
+async def test_of_several_hosts_one_that_takes_longer_than_anyone_waits_is_not_tried_first_again(
+    pool_of: Callable[..., Pool], empty_database: str
+) -> None:
+    """With the limits of the configuration: nobody waits as long for a connection as one connect may take."""
+    with listener(answers=True) as port:
+        pool = pool_of(2, dsn=with_first_host(empty_database, port), connect_timeout_s=0.4, acquire_timeout_s=0.2)
+        with pytest.raises(StoreUnavailable):
+            await pool.call("first", "select 1")
+        async with soon():
+            await idle(pool, 2)
+
+
+async def test_of_several_hosts_one_that_only_reads_is_passed_over(pool_of: Callable[..., Pool], own_server: OwnServer, empty_database: str) -> None:
+    execute(own_server.dsn, "alter system set default_transaction_read_only = on")
+    execute(own_server.dsn, "select pg_reload_conf()")
+    eventually(lambda: execute(own_server.dsn, "show default_transaction_read_only") == [("on",)])
+    name = parse_dsn(empty_database)["dbname"]
+    execute(make_dsn(own_server.dsn, options="-c default_transaction_read_only=off"), f"create database {name}")
+    hosts = [parse_dsn(dsn)["host"] for dsn in (own_server.dsn, empty_database)]
+    pool = pool_of(2, dsn=make_dsn(empty_database, host=",".join(hosts), port="5432"))
+    async with soon():
+        await pool.call("writes", "create table anything ()")
+    assert execute(empty_database, "select count(*) from pg_tables where tablename = 'anything'") == [(1,)]
+
+
 async def test_a_frozen_server_costs_all_who_come_one_wait_together(pool_of: Callable[..., Pool], empty_database: str) -> None:
     with listener(answers=True) as port:
         pool = pool_of(20, dsn=make_dsn(empty_database, host="127.0.0.1", port=port), acquire_timeout_s=0.3)
