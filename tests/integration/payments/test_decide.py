@@ -239,6 +239,19 @@ async def test_a_definite_failure_under_a_tool_ends_the_lease_at_once(desk_of: D
     assert not other.time.slept_s
 
 
+async def test_an_unknown_outcome_of_a_read_leaves_nothing_to_wait_for_either(desk_of: DeskOf, database: str) -> None:
+    """Only the settle may have stored a decision; what a tool read before it has no outcome."""
+    async with wire_to(database) as wire:
+        desk, other = await desk_of(tools_dsn=wire.dsn), await desk_of()
+        desk.look = asks_the_balance
+        wire.lose_answers("read_balances", times=2)
+        with pytest.raises(OutcomeUnknown):
+            await desk.decide(request_of())
+        assert execute(database, KEYS) == [("k-1", "processing", False)]
+        assert not (await other.decide(request_of())).replayed
+        await desk.close()
+
+
 async def test_a_settle_that_postgresql_refuses_ends_the_lease_and_changes_nothing(desk: Desk, database: str) -> None:
     execute(database, "alter table outbox add constraint nothing_more check (false) not valid")
     with pytest.raises(InternalFault):
