@@ -499,6 +499,17 @@ async def test_of_several_hosts_one_that_says_nothing_is_passed_over(pool_of: Ca
             await idle(pool, 2)
 
 
+async def test_of_several_hosts_one_that_said_nothing_is_not_asked_each_time(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        pool = pool_of(1, dsn=with_first_host(empty_database, silent.getsockname()[1]), connect_timeout_s=0.1)
+        for _ in range(4):
+            (await pool.hold()).close()
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
 async def test_of_several_hosts_one_that_takes_longer_than_anyone_waits_is_not_tried_first_again(
     pool_of: Callable[..., Pool], empty_database: str
 ) -> None:
