@@ -126,7 +126,7 @@ async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_g
 
 
 async def test_who_finds_no_connection_in_time_is_refused_and_waits_no_longer(pool_of: Callable[..., Pool], empty_database: str) -> None:
-    pool = pool_of(1, acquire_timeout_s=0.05)
+    pool = pool_of(1, acquire_timeout_s=0.5)
     busy = await sleeper(pool, empty_database)
     outcomes = await asyncio.gather(*(pool.call("late", "select 1") for _ in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 5
@@ -142,7 +142,7 @@ async def test_a_full_queue_refuses_at_once_and_lets_in_again_when_there_is_room
     began = time.monotonic()
     with pytest.raises(Overloaded):
         await pool.call("too many", "select 1")
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 1
     for waiter in waiters[1:]:
         waiter.cancel()
     await asyncio.wait(waiters[1:])
@@ -366,7 +366,7 @@ async def test_after_a_restart_idle_connections_are_replaced_for_all_who_come_at
 
 async def test_a_server_that_says_nothing_at_all_is_given_up_with_all_its_idle_connections(pool_of: Callable[..., Pool], empty_database: str) -> None:
     """The server cannot even end the statement itself: its processes stand still, and nothing on the wire says so."""
-    pool = pool_of(4, statement_timeout_s=0.3)
+    pool = pool_of(4, statement_timeout_s=0.6)
     pids = await idle(pool, 4)
     with stopped(pids):
         async with soon():
@@ -391,15 +391,30 @@ async def test_while_the_server_is_away_everyone_is_refused_at_once_and_then_ser
 
 async def test_a_server_that_has_become_read_only_is_left(pool_of: Callable[..., Pool], empty_database: str) -> None:
     """As after a failover: the open sessions are with what is a standby now, new ones come to a server that writes."""
-    name = execute(empty_database, "select current_database()")[0][0]
-    execute(empty_database, f"alter database {name} set default_transaction_read_only = on")
     pool = pool_of(5)
-    await idle(pool, 5)
-    execute(make_dsn(empty_database, options="-c default_transaction_read_only=off"), f"alter database {name} reset default_transaction_read_only")
+    with read_only(empty_database):
+        await idle(pool, 5)
     with pytest.raises(StoreUnavailable):
         await pool.call("writes", "create table anything ()")
     assert pool.counts == (0, 0, 0)
     for number in range(5):
+        await pool.call("writes", f"create table thing_{number} ()")
+
+
+async def test_a_connection_that_was_busy_when_the_server_became_read_only_is_left_too(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    execute(empty_database, "create table gate ()")
+    pool = pool_of(2)
+    with read_only(empty_database):
+        await idle(pool, 2)
+    with closing(psycopg2.connect(empty_database)) as locker, locker.cursor() as cursor:
+        cursor.execute("lock table gate")
+        busy = asyncio.create_task(pool.call("busy", "select count(*) from gate"))
+        await meanwhile(lambda: execute(empty_database, "select count(*) from pg_locks where not granted") != [(0,)])
+        with pytest.raises(StoreUnavailable):
+            await pool.call("writes", "create table anything ()")
+        locker.commit()
+    await busy
+    for number in range(2):
         await pool.call("writes", f"create table thing_{number} ()")
 
 
@@ -423,6 +438,15 @@ async def test_a_held_connection_is_outside_the_pool_and_outlives_it(pool_of: Ca
 
 
 # ---------------------------------------------------------------- sockets and hosts
+
+
+@contextmanager
+def read_only(dsn: str) -> Iterator[None]:
+    """Sessions that begin meanwhile can only read, also afterwards."""
+    name = parse_dsn(dsn)["dbname"]
+    execute(dsn, f"alter database {name} set default_transaction_read_only = on")
+    yield
+    execute(make_dsn(dsn, options="-c default_transaction_read_only=off"), f"alter database {name} reset default_transaction_read_only")
 
 
 @contextmanager
@@ -487,21 +511,21 @@ def with_first_host(dsn: str, port: int) -> str:
 
 async def test_of_several_hosts_one_that_refuses_is_passed_over(pool_of: Callable[..., Pool], empty_database: str) -> None:
     with listener(answers=False) as port:
-        pool = pool_of(2, dsn=with_first_host(empty_database, port), acquire_timeout_s=1)
+        pool = pool_of(2, dsn=with_first_host(empty_database, port), acquire_timeout_s=5)
         async with soon():
             await idle(pool, 2)
 
 
 async def test_of_several_hosts_one_that_says_nothing_is_passed_over(pool_of: Callable[..., Pool], empty_database: str) -> None:
     with listener(answers=True) as port:
-        pool = pool_of(2, dsn=with_first_host(empty_database, port), connect_timeout_s=0.1, acquire_timeout_s=1)
+        pool = pool_of(2, dsn=with_first_host(empty_database, port), connect_timeout_s=0.5)
         async with soon():
             await idle(pool, 2)
 
 
 async def test_of_several_hosts_one_that_said_nothing_is_not_asked_each_time(pool_of: Callable[..., Pool], empty_database: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        pool = pool_of(1, dsn=with_first_host(empty_database, silent.getsockname()[1]), connect_timeout_s=0.1)
+        pool = pool_of(1, dsn=with_first_host(empty_database, silent.getsockname()[1]), connect_timeout_s=0.5)
         for _ in range(4):
             (await pool.hold()).close()
         silent.setblocking(False)
@@ -515,7 +539,7 @@ async def test_of_several_hosts_one_that_takes_longer_than_anyone_waits_is_not_t
 ) -> None:
     """With the limits of the configuration: nobody waits as long for a connection as one connect may take."""
     with listener(answers=True) as port:
-        pool = pool_of(2, dsn=with_first_host(empty_database, port), connect_timeout_s=0.4, acquire_timeout_s=0.2)
+        pool = pool_of(2, dsn=with_first_host(empty_database, port), connect_timeout_s=2, acquire_timeout_s=1)
         with pytest.raises(StoreUnavailable):
             await pool.call("first", "select 1")
         async with soon():
@@ -540,7 +564,7 @@ async def test_a_frozen_server_costs_all_who_come_one_wait_together(pool_of: Cal
         pool = pool_of(20, dsn=make_dsn(empty_database, host="127.0.0.1", port=port), acquire_timeout_s=0.3)
         began = time.monotonic()
         outcomes = await asyncio.gather(*(pool.call("waits", "select 1") for _ in range(100)), return_exceptions=True)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SOON_S
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
     assert pool.counts == (0, 0, 0)
 
