@@ -66,7 +66,7 @@ class Wire:
 
 @contextlib.asynccontextmanager
 async def wire_to(dsn: str) -> AsyncIterator[Wire]:
-    """A wire to the server of this DSN. What uses it is closed before it."""
+    """A wire to the server of this DSN; at the end it is cut for all who still use it."""
     with server_folder() as folder:
         wire = Wire(folder, dsn)
         serving: set[asyncio.Task[None]] = set()
@@ -79,5 +79,7 @@ async def wire_to(dsn: str) -> AsyncIterator[Wire]:
             yield wire
         finally:
             listener.close()
+            for connection in serving:
+                connection.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
             await listener.wait_closed()
-            await asyncio.gather(*serving)

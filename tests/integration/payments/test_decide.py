@@ -212,7 +212,6 @@ async def test_a_settle_whose_answer_is_lost_is_read_again_before_anything_is_sa
         assert desk.time.slept_s == [0.02]
         assert len(desk.told) == 1
         assert balance(database, "c_1") == (9_900, 100)
-        await desk.close()
 
 
 async def test_a_settle_that_stays_unknown_is_told_so_and_never_abandoned(desk_of: DeskOf, database: str) -> None:
@@ -226,7 +225,6 @@ async def test_a_settle_that_stays_unknown_is_told_so_and_never_abandoned(desk_o
         again = await desk.decide(request_of())
         assert (again.replayed, said(again)["decision"]) == (True, "allow")
         assert balance(database, "c_1") == (9_900, 100)
-        await desk.close()
 
 
 async def test_a_definite_failure_under_a_tool_ends_the_lease_at_once(desk_of: DeskOf, database: str) -> None:
@@ -249,7 +247,6 @@ async def test_an_unknown_outcome_of_a_read_leaves_nothing_to_wait_for_either(de
             await desk.decide(request_of())
         assert execute(database, KEYS) == [("k-1", "processing", False)]
         assert not (await other.decide(request_of())).replayed
-        await desk.close()
 
 
 async def test_a_settle_that_postgresql_refuses_ends_the_lease_and_changes_nothing(desk: Desk, database: str) -> None:
@@ -273,7 +270,6 @@ async def test_a_claim_that_cannot_be_abandoned_is_left_and_the_first_failure_is
         with pytest.raises(StoreUnavailable):
             await desk.decide(request_of())
         assert wire.lost == 2
-        await desk.close()
     assert [line["error"] for line in logged if line["message"] == "a claim could not be abandoned"] == ["outcome_unknown"]
 
 

@@ -339,7 +339,6 @@ async def test_a_statement_whose_answer_is_lost_twice_is_an_unknown_outcome(pool
             with pytest.raises(OutcomeUnknown):
                 await pool.call("counts", "select nextval('tries')")
             assert await pool.call("counts", "select nextval('tries')") == [(3,)]
-        await pool.close()
 
 
 async def test_after_a_restart_the_idle_connections_are_not_tried_one_by_one(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
@@ -465,7 +464,7 @@ def stopped(pids: set[int]) -> Iterator[None]:
 def many_files_open() -> Iterator[None]:
     """All file descriptors below 1024 are taken, so that what is opened next has a higher one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard not in (resource.RLIM_INFINITY,) and hard < 2048:
+    if hard != resource.RLIM_INFINITY and hard < 2048:
         pytest.skip("this user may not open 2048 files")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
     taken = [os.open(os.devnull, os.O_RDONLY)]
