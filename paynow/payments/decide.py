@@ -228,13 +228,15 @@ class Decide:
     async def _finish(self, claim: ClaimRequest) -> Settled:
         """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease."""
         began = self._clock.monotonic()
+        settling = False
         try:
             settlement = await self._deliberate(claim)
+            settling = True
             settled = await self._settle(settlement)
-        except OutcomeUnknown:
-            raise
-        except Refusal:
-            await self._abandon(claim)
+        except Refusal as refusal:
+            # Only the settle writes: before it, an unknown outcome is that of a read.
+            if not (settling and isinstance(refusal, OutcomeUnknown)):
+                await self._abandon(claim)
             raise
         if settled.decision is not None:
             self._tell(settlement, settled.decision, self._clock.monotonic() - began)
