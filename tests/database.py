@@ -47,6 +47,18 @@ def execute(dsn: str, statement: str, *parameters: object) -> list[tuple]:
             return cursor.fetchall() if cursor.description else []
 
 
+def contents(dsn: str) -> dict[str, list[str]]:
+    """All rows of all tables, as text: equal to what it was before if nothing has changed."""
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("set transaction isolation level repeatable read; select tablename from pg_tables where schemaname = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        cursor.execute(" union all ".join(f"select '{table}', held::text from {table} held" for table in tables))
+        found: dict[str, list[str]] = {table: [] for table in tables}
+        for table, row in cursor.fetchall():
+            found[table].append(row)
+        return {table: sorted(rows) for table, rows in found.items()}
+
+
 class OwnServer:
     """A server of one test: to be stopped hard and started again."""
 

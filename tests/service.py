@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,9 +27,13 @@ UNLIMITED = {"PAYNOW_RATE_LIMIT__CUSTOMER": "off", "PAYNOW_POLICY__FILE": str(Pa
 class RunningService:
     """One process. `log` grows while it runs; `client()` speaks to it with the tests' key."""
 
-    def __init__(self, dsn: str, folder: Path, environ: Mapping[str, str] | None = None, *, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, dsn: str, folder: Path, environ: Mapping[str, str] | None = None, *, arguments: tuple[str, ...] = (), quiet: bool = False
+    ) -> None:
+        """`quiet`: its log will not say on which port it serves, so it is told."""
         self.dsn = dsn
         self.log: list[str] = []
+        told = _free_port() if quiet else 0
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PAYNOW_")},
             "DATABASE_URL": dsn,
@@ -38,7 +43,7 @@ class RunningService:
             **(environ or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "paynow", "serve", "--port", "0", *arguments],
+            [sys.executable, "-m", "paynow", "serve", "--port", str(told), *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -48,7 +53,7 @@ class RunningService:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.port = self._wait_for_port()
+            self.port = self._wait_for_port(told)
         except BaseException:
             self.process.kill()
             self._ended()
@@ -95,12 +100,12 @@ class RunningService:
         for line in self.process.stdout:
             self.log.append(line.rstrip("\n"))
 
-    def _wait_for_port(self) -> int:
+    def _wait_for_port(self, told: int) -> int:
         def serving() -> int | None:
             if self.process.poll() is not None:
                 self._reader.join(timeout=5)
                 raise AssertionError("paynow serve ended:\n" + "\n".join(self.log))
-            return next((line["port"] for line in self.lines("serving")), None)
+            return (told if _answers(told) else None) if told else next((line["port"] for line in self.lines("serving")), None)
 
         return int(eventually(serving, within_s=30))
 
@@ -113,10 +118,25 @@ def _parsed(line: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
-def running(dsn: str, folder: Path, environ: Mapping[str, str] | None = None, *, arguments: tuple[str, ...] = ()) -> Iterator[RunningService]:
+def running(
+    dsn: str, folder: Path, environ: Mapping[str, str] | None = None, *, arguments: tuple[str, ...] = (), quiet: bool = False
+) -> Iterator[RunningService]:
     """A service for the length of a block; it has to end by itself when it is told to."""
-    service = RunningService(dsn, folder, environ, arguments=arguments)
+    service = RunningService(dsn, folder, environ, arguments=arguments, quiet=quiet)
     try:
         yield service
     finally:

@@ -79,9 +79,14 @@ async def problem_answers(request: web.Request, handler: Handler) -> web.StreamR
     except Refusal as refusal:
         if isinstance(refusal, InternalFault):
             logger.bind(error=refusal.code).opt(exception=True).error("a request failed")
+            refusal = InternalFault()  # its detail is for us, not for the caller
         if isinstance(refusal, (StoreUnavailable, OutcomeUnknown)):
             request.app[SERVICES].metrics.store_unavailable()
-        return problem(refusal, request[REQUEST_ID])
+        response = problem(refusal, request[REQUEST_ID])
+        if request.content.exception() is not None:
+            # aiohttp closes a connection whose body it could not read. Unless that is said, the caller's next payment breaks on it.
+            response.force_close()
+        return response
     except web.HTTPException as error:
         if error.status < 400:
             raise

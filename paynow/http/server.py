@@ -7,6 +7,7 @@ from loguru import logger
 
 from paynow.clock import Clock
 from paynow.http import docs, handlers, middlewares
+from paynow.http.connections import Runner
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
 
@@ -51,7 +52,7 @@ class Server:
         self._drain_s = drain_s
         self._clock = clock
         self._listens = False
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
+        self._runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
 

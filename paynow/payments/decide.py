@@ -254,16 +254,18 @@ class Decide:
         Returns what the settle says, and what the log should say if it is settled.
         """
         began = self._clock.monotonic()
+        settling = False
         try:
             decision = await self._deliberate(claim)
+            settling = True
             settled = await self._settle(self._settlement(claim, decision))
             if settled.outcome == "short":
                 decision = answer.overruled(decision)
                 settled = await self._settle(self._settlement(claim, decision))
-        except OutcomeUnknown:
-            raise
-        except Refusal:
-            await self._abandon(claim)
+        except Refusal as refusal:
+            # Only the settle writes: before it, an unknown outcome is that of a read.
+            if not (settling and isinstance(refusal, OutcomeUnknown)):
+                await self._abandon(claim)
             raise
         if settled.decision is None:
             return settled, None

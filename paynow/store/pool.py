@@ -82,7 +82,7 @@ class Pool:
         statement_timeout_s: float = 1.5,
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
     ) -> None:
-        self._dsns = _one_host_each(dsn, statement_timeout_s)
+        self._dsns = deque(_one_host_each(dsn, statement_timeout_s))
         self._size = size
         self._connect_timeout_s = connect_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
@@ -111,10 +111,7 @@ class Pool:
         task = _current_task()
         cancellations = task.cancelling()
         try:
-            rows = await self._once_or_again(statement, parameters, started)
-            if task.cancelling() > cancellations:
-                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result on CPython 3.11 (gh-86296).
-                raise asyncio.CancelledError
+            rows = await self._once_or_again(statement, parameters, started, cancellations)
             outcome = "ok"
             return rows
         except OutcomeUnknown:
@@ -122,6 +119,9 @@ class Pool:
             raise
         finally:
             self._observe(step, time.monotonic() - started, outcome)
+            if task.cancelling() > cancellations:
+                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result or an error on CPython 3.11 (gh-86296).
+                raise asyncio.CancelledError
 
     async def read(self, step: str, statement: str, parameters: Parameters = ()) -> list[Row]:
         """As `call`, for a statement that changes nothing: there is no outcome to be unknown, so what `call` says of it is `StoreUnavailable`."""
@@ -130,14 +130,14 @@ class Pool:
         except OutcomeUnknown as error:
             raise StoreUnavailable(retry_after_s=1) from error
 
-    async def _once_or_again(self, statement: str, parameters: Parameters, started: float) -> list[Row]:
+    async def _once_or_again(self, statement: str, parameters: Parameters, started: float, cancellations: int) -> list[Row]:
         try:
-            return await self._once(statement, parameters)
+            return await self._once(statement, parameters, cancellations)
         except OutcomeUnknown:
-            if self._closed or time.monotonic() - started > REPEAT_WITHIN_S:
+            if self._closed or time.monotonic() - started > REPEAT_WITHIN_S or _current_task().cancelling() > cancellations:
                 raise
         try:
-            return await self._once(statement, parameters)
+            return await self._once(statement, parameters, cancellations)
         except Refusal as refusal:
             # However definite it is about the repetition, of the first try it tells nothing.
             raise _unknown() from refusal
@@ -156,7 +156,7 @@ class Pool:
             if not waiter.done():
                 waiter.set_exception(StoreUnavailable("The service is shutting down", retry_after_s=1))
 
-    async def _once(self, statement: str, parameters: Parameters) -> list[Row]:
+    async def _once(self, statement: str, parameters: Parameters, cancellations: int) -> list[Row]:
         link = await self._acquire()
         try:
             async with link.connection.cursor(timeout=self._statement_timeout_s + 0.25) as cursor:
@@ -164,10 +164,12 @@ class Pool:
                 return await cursor.fetchall() if cursor.description else []
         except asyncio.CancelledError as error:
             # aiopg raises a server-side timeout as a cancellation.
-            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and not _current_task().cancelling():
+            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and _current_task().cancelling() == cancellations:
                 raise _unknown() from error
             raise
         except TimeoutError as error:
+            # The server did not even end the statement itself.
+            self._forget_idle(link)
             raise _unknown() from error
         except psycopg2.Error as error:
             raise self._translate(error, link) from error
@@ -224,7 +226,11 @@ class Pool:
             try:
                 handed = await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                if waiter.cancelled():
+                    # Who gives up takes no place in the queue.
+                    with suppress(ValueError):
+                        self._waiters.remove(waiter)
+                elif waiter.exception() is None:
                     self._hand_on(waiter.result())
                 raise
             if handed is not None:
@@ -243,13 +249,22 @@ class Pool:
 
     async def _connect(self) -> _Link:
         last: Exception | None = None
-        for dsn in self._dsns:
+        for dsn in tuple(self._dsns):
             try:
                 connection = await aiopg.connect(dsn, timeout=self._connect_timeout_s, enable_hstore=False, enable_uuid=False)
                 return _Link(connection, self._generation, time.monotonic() + AGE_MAX_S * random.uniform(0.9, 1.0))
             except (psycopg2.Error, TimeoutError, OSError) as error:
                 last = error
+                self._try_last(dsn)
+            except asyncio.CancelledError:
+                # Who waited has gone, perhaps because this host does not answer: the next one must not wait for it again.
+                self._try_last(dsn)
+                raise
         raise StoreUnavailable(retry_after_s=1) from last
+
+    def _try_last(self, dsn: str) -> None:
+        if self._dsns[0] == dsn:
+            self._dsns.rotate(-1)
 
     def _usable(self, link: _Link) -> bool:
         return not link.connection.closed and link.generation == self._generation and time.monotonic() < link.old_at
@@ -310,6 +325,9 @@ def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
     if len(ports) == 1:
         ports *= len(hosts)
     fixed = {"application_name": "paynow", "keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3", "tcp_user_timeout": "5000"}
+    if len(hosts) > 1:
+        # A standby answers too, but it cannot decide.
+        fixed["target_session_attrs"] = "read-write"
     return [
         make_dsn(**{**fixed, **parts, **({"host": host} if host else {}), "port": port, "options": options})
         for host, port in zip(hosts, ports, strict=True)

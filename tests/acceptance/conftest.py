@@ -20,14 +20,20 @@ def service(database: str, tmp_path: Path) -> Iterator[RunningService]:
 
 
 @pytest.fixture(scope="module")
+def module_environ() -> dict[str, str]:
+    """What else a module wants in its service's environment."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def module_service(
-    postgres_server, template_database: str, database_numbers: Iterator[int], tmp_path_factory: pytest.TempPathFactory
+    postgres_server, template_database: str, database_numbers: Iterator[int], tmp_path_factory: pytest.TempPathFactory, module_environ: dict[str, str]
 ) -> Iterator[RunningService]:
     """One service for all tests of a module, which use customers of their own."""
     name = f"test_{next(database_numbers)}"
     execute(postgres_server.dsn, f"create database {name} template {template_database}")
     dsn = make_dsn(postgres_server.dsn, dbname=name)
-    with running(dsn, tmp_path_factory.mktemp("service"), UNLIMITED) as started:
+    with running(dsn, tmp_path_factory.mktemp("service"), {**UNLIMITED, **module_environ}) as started:
         yield started
     execute(postgres_server.dsn, f"drop database {name} with (force)")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -16,12 +16,27 @@ from service import UNLIMITED, RunningService, audit, body, open_account
 from waiting import eventually, meanwhile
 
 KILLS = 10
+RESTARTS = 3
 CUSTOMERS = 20
-LEASE = {"PAYNOW_IDEMPOTENCY__LEASE_S": "4"}
+OPENING_MINOR = 10_000_000
+LEASE_S = 4
+LEASE = {"PAYNOW_IDEMPOTENCY__LEASE_S": str(LEASE_S)}
+PROCESSING = "select count(*), coalesce(max(extract(epoch from clock_timestamp() - lease_until)), 0) from idempotency_keys where state = 'processing'"
+BROKEN = 0
+"""The status of a request whose connection broke."""
 
 
-async def send_until(service: RunningService, stop: asyncio.Event, keys: itertools.count, answered: dict[str, bytes], statuses: list) -> None:
-    """Sends one payment after another; keeps every 200 by its key, and what else came with its seconds."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a request ended, and when it was sent and answered."""
+
+    status: int
+    began: float
+    ended: float
+
+
+async def send_until(service: RunningService, stop: asyncio.Event, keys: itertools.count, answered: dict[str, bytes], seen: list[Answered]) -> None:
+    """Sends one payment after another; keeps every 200 by its key, and how every request ended. Goes when the service is gone."""
     async with service.client() as client:
         while not stop.is_set():
             key = f"k-{next(keys)}"
@@ -29,12 +44,13 @@ async def send_until(service: RunningService, stop: asyncio.Event, keys: itertoo
             try:
                 async with client.post("/api/payments/decide", json=request_of(key)) as response:
                     answer = await response.read()
-                    statuses.append((response.status, time.monotonic() - began))
-                    if response.status == 200:
-                        answered[key] = answer
-                    else:
-                        await asyncio.sleep(0)
+                    status = response.status
             except aiohttp.ClientError:
+                status = BROKEN
+            seen.append(Answered(status, began, time.monotonic()))
+            if status == 200:
+                answered[key] = answer
+            elif status == BROKEN and service.process.poll() is not None:
                 return
 
 
@@ -44,19 +60,20 @@ def request_of(key: str) -> dict:
 
 async def test_killed_ten_times_under_load_every_key_has_one_decision(database: str, tmp_path) -> None:
     for number in range(CUSTOMERS):
-        open_account(database, f"c_{number}", 10_000_000)
-    keys, answered = itertools.count(), {}
+        open_account(database, f"c_{number}", OPENING_MINOR)
+    keys, answered, seen = itertools.count(), {}, []
     for _ in range(KILLS):
         service = RunningService(database, tmp_path, {**UNLIMITED, **LEASE})
         stop, before = asyncio.Event(), len(answered)
-        senders = [asyncio.create_task(send_until(service, stop, keys, answered, [])) for _ in range(12)]
+        senders = [asyncio.create_task(send_until(service, stop, keys, answered, seen)) for _ in range(12)]
         await meanwhile(lambda before=before: len(answered) > before + 30, within_s=30)
         service.kill()
         await asyncio.gather(*senders)
-    processing = "select count(*) from idempotency_keys where state = 'processing'"
+    assert {one.status for one in seen} == {200, BROKEN}
+    assert execute(database, PROCESSING)[0][0] > 0, "nothing was killed in the middle"
     service = RunningService(database, tmp_path, {**UNLIMITED, **LEASE})
     try:
-        eventually(lambda: execute(database, processing)[0][0] == 0, within_s=64)
+        assert_no_claim_outlives_its_lease_by_a_minute(database)
         async with service.client() as client:
             for key, answer in answered.items():
                 async with client.post("/api/payments/decide", json=request_of(key)) as response:
@@ -67,35 +84,67 @@ async def test_killed_ten_times_under_load_every_key_has_one_decision(database: 
                     assert response.status == 200
     finally:
         assert service.stop() == 0
-    decided = execute(database, "select count(*), count(distinct payment_id) from idempotency_keys where state = 'decided'")[0]
-    assert decided[0] == decided[1] == execute(database, "select count(*) from payments")[0][0]
+    assert_each_key_moved_its_cent_once(database)
     audit(database, tmp_path)
+
+
+def assert_no_claim_outlives_its_lease_by_a_minute(dsn: str) -> None:
+    """Waits until none is left, and looks all the while how long the oldest has been over."""
+
+    def none_left() -> bool:
+        count, over_s = execute(dsn, PROCESSING)[0]
+        assert over_s < 60
+        return count == 0
+
+    eventually(none_left, within_s=LEASE_S + 60)
+
+
+def assert_each_key_moved_its_cent_once(dsn: str) -> None:
+    """One decision, one ledger entry and one event a key, and each customer's money is less by as many cents as there are keys of it."""
+    keys, distinct = execute(dsn, "select count(*), count(distinct payment_id) from idempotency_keys where state = 'decided'")[0]
+    assert keys == distinct == execute(dsn, "select count(*) from payments where decision = 'allow'")[0][0]
+    assert execute(dsn, "select count(*), coalesce(sum(reserved_change), 0) from ledger_entries where kind = 'reserve'")[0] == (keys, keys)
+    rows = execute(
+        dsn,
+        "select a.available, a.reserved, c.event_seq, (select count(*) from idempotency_keys k where k.customer_id = a.customer_id) "
+        "from accounts a join customers c using (customer_id)",
+    )
+    assert [(available, reserved, events) for available, reserved, events, _ in rows] == [(OPENING_MINOR - own, own, own) for _, _, _, own in rows]
+    assert sum(own for _, _, _, own in rows) == keys
 
 
 async def test_postgresql_stopped_immediately_under_load_gives_503_only_and_comes_back(own_server: OwnServer, tmp_path) -> None:
     migrations.migrate(own_server.dsn)
     for number in range(CUSTOMERS):
-        open_account(own_server.dsn, f"c_{number}", 10_000_000)
+        open_account(own_server.dsn, f"c_{number}", OPENING_MINOR)
     service = RunningService(own_server.dsn, tmp_path, {**UNLIMITED, **LEASE})
     try:
-        stop, keys, answered, statuses = asyncio.Event(), itertools.count(), {}, []
-        senders = [asyncio.create_task(send_until(service, stop, keys, answered, statuses)) for _ in range(12)]
-        await meanwhile(lambda: len(answered) > 50, within_s=30)
-        await asyncio.to_thread(own_server.stop_immediate)
-        seen = len(statuses)
-        await meanwhile(lambda: len(statuses) > seen + 60, within_s=30)
-        async with service.client() as client, client.get("/readyz") as response:
-            assert response.status == 503
-        await asyncio.to_thread(own_server.start)
-        back = time.monotonic()
-        count = len(answered)
-        await meanwhile(lambda: len(answered) > count + 50, within_s=5)
-        assert time.monotonic() - back < 5
+        stop, keys, answered, seen = asyncio.Event(), itertools.count(), {}, []
+        senders = [asyncio.create_task(send_until(service, stop, keys, answered, seen)) for _ in range(12)]
+        for _ in range(RESTARTS):
+            count = len(answered)
+            await meanwhile(lambda count=count: len(answered) > count + 50, within_s=30)
+            await asyncio.to_thread(own_server.stop_immediate)
+            down = time.monotonic()
+            count = len(seen)
+            await meanwhile(lambda count=count: len(seen) > count + 60, within_s=30)
+            async with service.client() as client, client.get("/readyz") as response:
+                assert response.status == 503
+            before = time.monotonic()
+            await asyncio.to_thread(own_server.start)
+            back, count = time.monotonic(), len(answered)
+            await meanwhile(lambda count=count: len(answered) > count + 50, within_s=5)
+            assert time.monotonic() - back < 5
+            assert {one.status for one in seen if one.began > down and one.ended < before} == {503}
+            restarted = time.monotonic()
+            await meanwhile(lambda since=restarted: len([one for one in seen if one.began > since]) > 200, within_s=10)
+            assert {one.status for one in seen if one.began > restarted} == {200}, "a dead connection was handed out"
         stop.set()
         await asyncio.gather(*senders)
-        assert Counter(status for status, _ in statuses).keys() == {200, 503}
-        assert max(seconds for _, seconds in statuses) < 3
-        eventually(lambda: execute(own_server.dsn, "select count(*) from idempotency_keys where state = 'processing'")[0][0] == 0, within_s=64)
+        assert {one.status for one in seen} == {200, 503}
+        assert max(one.ended - one.began for one in seen) < 3
+        assert service.process.poll() is None
+        assert_no_claim_outlives_its_lease_by_a_minute(own_server.dsn)
         async with service.client() as client:
             for key in (f"k-{number}" for number in range(next(keys))):
                 async with client.post("/api/payments/decide", json=request_of(key)) as response:
@@ -105,6 +154,7 @@ async def test_postgresql_stopped_immediately_under_load_gives_503_only_and_come
         with suppress(AssertionError):
             own_server.start()
         assert service.stop() == 0
+    assert_each_key_moved_its_cent_once(own_server.dsn)
     audit(own_server.dsn, tmp_path)
 
 

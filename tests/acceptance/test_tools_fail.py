@@ -54,6 +54,10 @@ async def call(context):
 """,
 }
 
+FAILS_FOR_ONE = """
+    return await fails(context) if context.payment.payee_id == "p_0" else {"fine": True}
+"""
+
 
 def plugin(function: str, *, name: str = "odd", effect: str = "READ", blocking: bool = False) -> dict[str, str]:
     return {"odd": TOOL.format(function=function, name=name, effect=effect, blocking=", blocking=True" if blocking else "")}
@@ -91,6 +95,19 @@ async def test_a_failing_tool_means_its_fallback_and_harms_no_other_payment(plug
         assert [reason["code"] for reason in decision["reasons"]] == ["tool_failed"]
         assert decision["caseId"] is not None
     assert "4111111111111111" not in "\n".join(service.log) + str(decisions)
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+async def test_a_tool_that_fails_for_one_payment_leaves_those_beside_it_alone(plugin_service, kind: str) -> None:
+    function = f"{NONSENSE[kind].strip()}\nfails = call\nasync def call(context):\n{FAILS_FOR_ONE}"
+    service = plugin_service(plugin(function), config())
+    open_account(service.dsn, "c_1", 10_000)
+    one, *others = await asyncio.gather(*(decide(service, key=f"k-{number}", payeeId=f"p_{number}") for number in range(20)))
+    assert (one["decision"], one["degraded"], "ok" in attempts(one, "odd")) == ("review", True, False)
+    for decision in others:
+        assert (decision["decision"], decision["degraded"], attempts(decision, "odd")) == ("allow", False, ["ok"])
+    assert service.process.poll() is None
+    assert "4111111111111111" not in "\n".join(service.log) + str([one, *others])
 
 
 async def test_get_balance_failing_is_tried_three_times_and_blocks(plugin_service, tmp_path) -> None:
@@ -145,11 +162,14 @@ async def call(context):
 
 
 async def test_a_blocking_tool_runs_on_a_thread_and_holds_nobody_up(plugin_service) -> None:
-    blocking = 'def call(context):\n    time.sleep(0.2)\n    return {"fine": True}'
+    elsewhere = "threading.current_thread() is not threading.main_thread()"
+    blocking = f"import threading\ndef call(context):\n    time.sleep(0.2)\n    return {{'fine': {elsewhere}}}"
     service = plugin_service(plugin(blocking, blocking=True), config())
     open_account(service.dsn, "c_1", 10_000)
     decisions = await asyncio.gather(*(decide(service, key=f"k-{number}") for number in range(6)))
     assert {decision["decision"] for decision in decisions} == {"allow"}
+    outputs = [step["output"] for decision in decisions for step in decision["agentTrace"] if step.get("tool") == "odd"]
+    assert outputs == [{"fine": True}] * 6, "it ran on the event loop's thread"
     assert not service.lines("tool held the event loop")
 
 

@@ -94,6 +94,13 @@ async def test_a_compressed_body_is_read(door: Client) -> None:
         assert (await response.json())["customer_id"] == VALID["customerId"]
 
 
+async def test_a_connection_that_ends_with_a_body_that_cannot_be_unpacked_says_so(door: Client) -> None:
+    async with door.post("/decide", data=body(), headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}) as refused:
+        assert (refused.status, refused.headers["Connection"]) == (400, "close")
+    async with door.post("/decide", data=body(amount="0"), headers={"Content-Type": "application/json"}) as refused:
+        assert (refused.status, "Connection" in refused.headers) == (400, False)
+
+
 async def test_a_caller_who_leaves_in_the_middle_is_no_fault_of_ours() -> None:
     answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 

@@ -1,0 +1,133 @@
+"""Which policy rules, and how earlier ones are found again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+from desk import POLICY, compiled
+
+from database import execute
+from paynow.errors import ConfigurationFault, ConfigurationRefused, InternalFault
+from paynow.payments.policy_versions import VERSIONS_KEPT_MAX, PolicyVersions
+from paynow.policy import Policy
+from paynow.store import Store
+
+
+class Shelf:
+    """Policy versions over a real store. `asked` counts its statements, `compiled` the versions in the order in which they were compiled."""
+
+    def __init__(self, dsn: str) -> None:
+        self.asked: Counter[str] = Counter()
+        self.compiled: list[str] = []
+        self.refuses = False
+        self.store = Store(dsn, acquire_timeout_s=5, observe=lambda step, seconds, outcome: self.asked.update([step]))
+        self.versions = PolicyVersions(self.store.administration, self._compile)
+
+    async def put(self, *policies: Policy) -> None:
+        """Each was the active one; the last still is."""
+        for policy in policies:
+            await self.store.administration.activate_policy(policy.version, policy.text, "test")
+
+    def _compile(self, text: str, origin: str) -> Policy:
+        if self.refuses:
+            raise ConfigurationRefused([ConfigurationFault(origin, "", "does not fit")])
+        self.compiled.append(origin.rsplit(maxsplit=1)[-1])
+        return compiled(text)
+
+
+@pytest.fixture
+async def shelf(database: str) -> AsyncIterator[Shelf]:
+    made = Shelf(database)
+    yield made
+    await made.store.close()
+
+
+OURS = compiled(POLICY)
+OTHERS = [compiled(f"{POLICY}\n# {number}\n") for number in range(VERSIONS_KEPT_MAX + 2)]
+OTHER = OTHERS[0]
+
+
+async def test_the_file_seeds_an_empty_database(shelf: Shelf, database: str, logged: list[dict[str, object]]) -> None:
+    await shelf.versions.start(OURS)
+    assert shelf.versions.active is OURS
+    assert execute(database, "select version, body, active from policies") == [(OURS.version, OURS.text, True)]
+    assert not logged
+
+
+async def test_then_the_database_rules_and_a_file_that_differs_is_a_warning(shelf: Shelf, logged: list[dict[str, object]]) -> None:
+    await shelf.put(OTHER)
+    await shelf.versions.start(OURS)
+    assert (shelf.versions.active.version, shelf.versions.active.text) == (OTHER.version, OTHER.text)
+    assert [(line["level"], line["policy_version"]) for line in logged] == [("WARNING", OTHER.version)]
+
+
+async def test_a_file_that_is_the_active_policy_is_not_compiled_again(shelf: Shelf, logged: list[dict[str, object]]) -> None:
+    await shelf.put(OTHER, OURS)
+    await shelf.versions.start(OURS)
+    assert shelf.versions.active is OURS
+    assert not shelf.compiled
+    assert not logged
+
+
+async def test_an_active_policy_that_does_not_fit_any_more_stops_the_start(shelf: Shelf) -> None:
+    await shelf.put(OTHER)
+    shelf.refuses = True
+    with pytest.raises(ConfigurationRefused, match=OTHER.version):
+        await shelf.versions.start(OURS)
+
+
+async def test_an_earlier_policy_is_loaded_and_compiled_once(shelf: Shelf) -> None:
+    await shelf.put(OTHER, OURS)
+    await shelf.versions.start(OURS)
+    first = await shelf.versions.get(OTHER.version)
+    assert (first.version, first.text) == (OTHER.version, OTHER.text)
+    assert await shelf.versions.get(OTHER.version) is first
+    assert (shelf.compiled, shelf.asked["policy"]) == ([OTHER.version], 1)
+
+
+async def test_many_who_ask_at_once_share_one_load_whoever_of_them_goes_away(shelf: Shelf) -> None:
+    await shelf.put(OTHER, OURS)
+    await shelf.versions.start(OURS)
+    leaving, *staying = [asyncio.create_task(shelf.versions.get(OTHER.version)) for _ in range(20)]
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert len(set(map(id, await asyncio.gather(*staying)))) == 1
+    assert leaving.cancelled()
+    assert (shelf.compiled, shelf.asked["policy"]) == ([OTHER.version], 1)
+
+
+async def test_a_version_never_active_is_a_fault_and_is_found_once_it_is_there(shelf: Shelf) -> None:
+    await shelf.versions.start(OURS)
+    for _ in range(2):
+        with pytest.raises(InternalFault):
+            await shelf.versions.get(OTHER.version)
+    assert shelf.asked["policy"] == 2
+    await shelf.put(OTHER)
+    assert (await shelf.versions.get(OTHER.version)).version == OTHER.version
+
+
+async def test_an_earlier_policy_that_does_not_fit_any_more_says_so_each_time(shelf: Shelf) -> None:
+    await shelf.put(OTHER, OURS)
+    await shelf.versions.start(OURS)
+    shelf.refuses = True
+    for _ in range(2):
+        with pytest.raises(ConfigurationRefused, match=OTHER.version):
+            await shelf.versions.get(OTHER.version)
+    shelf.refuses = False
+    assert (await shelf.versions.get(OTHER.version)).version == OTHER.version
+
+
+async def test_only_so_many_earlier_policies_are_kept_and_the_active_one_always(shelf: Shelf) -> None:
+    await shelf.put(*OTHERS, OURS)
+    await shelf.versions.start(OURS)
+    for other in OTHERS:
+        await shelf.versions.get(other.version)
+    assert await shelf.versions.get(OURS.version) is OURS
+    assert shelf.asked["policy"] == len(OTHERS)
+    await shelf.versions.get(OTHERS[-1].version)
+    assert shelf.asked["policy"] == len(OTHERS), "the last is still known"
+    await shelf.versions.get(OTHERS[0].version)
+    assert shelf.asked["policy"] == len(OTHERS) + 1, "the first has gone"
