@@ -56,7 +56,7 @@ class Keyring:
         self._clock = clock
         self._environment_sha256 = sha256(environment_key) if environment_key else None
         self._environment_caller = Caller(ENVIRONMENT_KEY_ID, frozenset(SCOPES), None)
-        self._remembered: OrderedDict[str, tuple[StoredKey | None, float]] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[StoredKey, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[StoredKey | None]] = {}
         self._used: dict[str, datetime] = {}
 
@@ -103,10 +103,10 @@ class Keyring:
     async def _load(self, key_id: str) -> StoredKey | None:
         key = await self._administration.find_key(key_id)
         self._remembered.pop(key_id, None)
-        # That there is no such key is remembered too: whoever makes keys up asks the database once for each.
-        self._remembered[key_id] = (key, self._clock.monotonic() + REMEMBERED_S)
-        if len(self._remembered) > REMEMBERED_MAX:
-            self._remembered.popitem(last=False)
+        if key is not None:
+            self._remembered[key_id] = (key, self._clock.monotonic() + REMEMBERED_S)
+            if len(self._remembered) > REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
         return key
 
     async def _take(self, key_id: str, limit: Limit) -> None:
