@@ -26,7 +26,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from paynow.money import AMOUNT_MINOR_MAX, to_text
 from paynow.store.audit import audit as findings_of
 from paynow.store.imports import ImportRefused, OpeningAccount, import_accounts
-from promise_model import REVIEWED_PAYEE, Asked, Decided, Model
+from promise_draws import CURRENCIES, CUSTOMERS, FIRST_ACCOUNTS, STATE_OF, accounts, any_one, openings, service, several_wishes, some, ways, wishes
+from promise_model import Asked, Decided, Model
 from service import audit
 from two_services import GATES, Reply, TwoServices, at_once, in_rows
 from waiting import eventually
@@ -36,24 +37,9 @@ STEPS = 30
 KILLS_MAX = 1
 """A killed service takes as long to start again as all other steps of a story together."""
 PHASES = (hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink)
-CUSTOMERS = ("a", "b")
-CURRENCIES = ("USD", "JPY", "BHD")
 LOCK_CUSTOMERS = "insert into customers as c select unnest(%s) on conflict (customer_id) do update set event_seq = c.event_seq"
-STATE_OF = {"capture": "captured", "release": "released", "expire": "expired"}
 
 stories = count(1)
-any_one = st.integers(0, 2**16)
-"""Picks one of what there is by then."""
-service = st.integers(0, 1)
-accounts = st.tuples(st.sampled_from(CUSTOMERS), st.sampled_from(CURRENCIES))
-openings = st.sampled_from([10_000, 10_001, 700, 1, 0])
-shares = st.sampled_from([(0, 1), (1, 4), (1, 2), (1, 1), (1, 1), (2, 1)])
-"""How much of what is available: nothing and one minor unit, a part, all of it, more than there is."""
-wishes = st.tuples(accounts, st.sampled_from(["p_1", "p_1", "p_2", REVIEWED_PAYEE]), shares, st.integers(-1, 1))
-several_wishes = st.lists(wishes, min_size=1, max_size=4) | st.tuples(accounts, st.lists(wishes, min_size=2, max_size=4)).map(
-    lambda drawn: [(drawn[0], *wish[1:]) for wish in drawn[1]]
-)
-"""Of whatever accounts, or all of one."""
 
 
 class Promises(RuleBasedStateMachine):
@@ -72,10 +58,10 @@ class Promises(RuleBasedStateMachine):
 
     # ---- what happens
 
-    @initialize(openings=st.lists(openings, min_size=len(CURRENCIES), max_size=len(CURRENCIES)))
+    @initialize(openings=st.tuples(*[openings] * len(FIRST_ACCOUNTS)))
     def there_are_accounts(self, openings) -> None:
-        for currency, opening in zip(CURRENCIES, openings, strict=True):
-            self.import_account((CUSTOMERS[0], currency), opening, adjust=False)
+        for account, opening in zip(FIRST_ACCOUNTS, openings, strict=True):
+            self.import_account(account, opening, adjust=False)
 
     @rule(account=accounts, opening=openings, adjust=st.booleans())
     def import_account(self, account, opening, adjust) -> None:
@@ -147,10 +133,10 @@ class Promises(RuleBasedStateMachine):
             assert (reply.status, reply.code, reply.replayed) == (422, "idempotency_mismatch", False)
             assert one.payment_id.encode() not in reply.body
 
-    @rule(which=any_one, ways=st.lists(st.sampled_from(sorted(STATE_OF)), min_size=1, max_size=4), first=service, in_line=st.booleans())
+    @rule(which=some, ways=ways, first=service, in_line=st.booleans())
     def end(self, which, ways, first, in_line) -> None:
         """One way, or several at once, perhaps all begun before the first is done: one of them holds, and everybody is told of that one."""
-        for one in self.one_of(self.reserved_and_another(), which):
+        for one in self.chosen(which):
             replies = self.services.run(self.end_at_once(one, ways, first, in_line))
             if one.reservation == "held":
                 self.learn_end(one, {STATE_OF[way] for way in ways})
@@ -175,9 +161,9 @@ class Promises(RuleBasedStateMachine):
                     await self.services.waiting(gate, waiting)
         return await at_once(*ending)
 
-    @rule(which=st.lists(any_one, min_size=1, max_size=3), first=service, once_more=st.booleans())
+    @rule(which=some, first=service, once_more=st.booleans())
     def expire_several(self, which, first, once_more) -> None:
-        chosen = list({one.payment_id: one for number in which for one in self.one_of(self.reserved_and_another(), number)}.values())
+        chosen = self.chosen(which)
         self.services.let_reservations_run_out([one.payment_id for one in chosen])
         self.services.run(self.services.expire())
         for one in chosen:
@@ -191,10 +177,10 @@ class Promises(RuleBasedStateMachine):
             for way, where in (("release", first), ("capture", 1 - first), ("release", 1 - first)):
                 assert_ended(one, way, self.services.run(self.services.end((where + number) % 2, one.payment_id, way)))
 
-    def reserved_and_another(self) -> list[Decided]:
-        """All payments that were allowed, and one that was not."""
-        decided = sorted(self.model.decided.values(), key=lambda one: one.reservation is None)
-        return decided[: sum(one.reservation is not None for one in decided) + 1]
+    def chosen(self, which: list[int]) -> list[Decided]:
+        """Some of the payments, each once: of those that are held, and one of each other sort."""
+        sorts = {one.reservation: one for one in self.model.decided.values() if one.reservation != "held"}
+        return list({one.payment_id: one for number in which for one in self.one_of([*self.model.held, *sorts.values()], number)}.values())
 
     @precondition(lambda self: self.kills < KILLS_MAX)
     @rule(
