@@ -345,7 +345,7 @@ class Decide:
 
 def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:
     """The request as it is now ours: a claim that was taken over keeps its first payment id and policy version."""
-    if claim.outcome == "claimed":
+    if (claim.payment_id, claim.policy_version) == (request.payment.payment_id, request.policy_version):
         return request
     assert claim.payment_id is not None
     assert claim.policy_version is not None
