@@ -85,6 +85,15 @@ where case when k.keys is not null then (k.keys, k.decided) <> (1, 1)
     else %(retention)s::interval is null or to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
         > now() - %(retention)s::interval + interval '5 minutes' end
 
+-- name: audit_payments_lead_somewhere
+-- Each payment's customer and policy are there.
+select concat_ws(' ', p.customer_id, p.payment_id), concat_ws(' and ', case when c.customer_id is null then 'there is no such customer' end,
+    case when v.version is null then concat('there is no policy ', p.policy_version) end)
+from payments p
+left join customers c using (customer_id)
+left join policies v on v.version = p.policy_version
+where c.customer_id is null or v.version is null
+
 -- name: audit_claims_are_finished
 -- No claim stands a minute after its lease ran out.
 select concat_ws(' ', customer_id, payment_id),

@@ -9,7 +9,7 @@ from database import execute
 
 PARTIES = ["a", "c_123", "A-b.c:d_9", "x" * 64]
 NO_PARTIES = ["", "x" * 65, "a b", "a\n", "\na", "é", "a/b", "a\t", "^", "ａ"]
-KEYS = ["k", " ~", "x" * 255, "6f1c \"quoted\""]
+KEYS = ["k", " ~", "x" * 255, '6f1c "quoted"']
 NO_KEYS = ["", "x" * 256, "a\n", "\x7f", "é", "a\tb"]
 
 
