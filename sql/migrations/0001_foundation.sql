@@ -25,7 +25,8 @@ create table customers (
 ) with (fillfactor = 50);
 comment on column customers.event_seq is 'The number of events of this customer so far; each event carries its own.';
 
--- Money that may be spent and money that is promised. Both are the sums of the ledger's entries.
+-- Money that may be spent and money that is promised. Both are the sums of the ledger's entries. Beside it what was ever allowed, in all and in
+-- time buckets (see functions/10_windows.sql): it changes with the same update.
 create table accounts (
     customer_id party_id not null references customers,
     currency currency_code not null,
@@ -33,9 +34,14 @@ create table accounts (
     reserved bigint not null default 0 check (reserved >= 0),
     opening bigint not null default 0 check (opening >= 0),
     entry_seq bigint not null default 0 check (entry_seq >= 0),
+    allowed_count bigint not null default 0,
+    allowed_tick int not null default 0,
+    allowed_sum numeric not null default 0,
+    allowed_sums numeric[] not null default '{}',
     primary key (customer_id, currency)
 ) with (fillfactor = 50);
 comment on column accounts.opening is 'The opening amount of the last import, so that importing the same file again changes nothing.';
+comment on column accounts.allowed_sum is 'All that was ever allowed, also what was released since: the signals count it.';
 
 -- Append-only. A kind says which way the money goes, and no entry can go another way.
 create table ledger_entries (
@@ -138,24 +144,16 @@ create index payments_held on payments (reserved_until) where reservation = 'hel
 -- Read by the completer, which goes on trying to open the cases that createCase could not.
 create index payments_case_pending on payments (payment_id) where case_pending;
 
--- Attempts and asked amounts in time buckets (see functions/windows.sql), written by the claim.
+-- Attempts and asked amounts, in all and in time buckets (see functions/10_windows.sql), written by the claim: a row of its own, so that a claim
+-- never waits behind a settle's flush.
 create table attempts (
     customer_id party_id not null,
     currency currency_code not null,
-    as_of timestamptz not null,
-    counts bigint[] not null check (cardinality(counts) = 45),
-    amounts bigint[] not null check (cardinality(amounts) = 45),
-    primary key (customer_id, currency)
-) with (fillfactor = 50);
-
--- Allowed amounts in time buckets and over all time, written by the settle: a separate row, so that a claim never waits behind a settle's flush.
-create table spending (
-    customer_id party_id not null,
-    currency currency_code not null,
-    as_of timestamptz not null,
-    amounts bigint[] not null check (cardinality(amounts) = 45),
-    allowed_count bigint not null check (allowed_count > 0),
-    allowed_sum numeric not null check (allowed_sum > 0),
+    tick int not null,
+    total_count bigint not null,
+    total_amount numeric not null,
+    counts bigint[] not null default '{}',
+    amounts numeric[] not null default '{}',
     primary key (customer_id, currency)
 ) with (fillfactor = 50);
 

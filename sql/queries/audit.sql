@@ -154,14 +154,14 @@ left join payments p using (customer_id, payment_id)
 where (p.decision, p.amount_minor, p.currency) is distinct from ('review', c.amount_minor, c.currency)
 
 -- name: audit_spending_counts_allowed
--- What a customer spent, as the signals count it, is the number and sum of the allowed payments.
-select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(s.allowed_count, 0), ' allowed of ', coalesce(s.allowed_sum, 0),
+-- What an account counts as ever allowed is the number and sum of the allowed payments.
+select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(a.allowed_count, 0), ' allowed of ', coalesce(a.allowed_sum, 0),
     ' in all; there are ', coalesce(p.payments, 0), ' of ', coalesce(p.amount, 0))
-from spending s
+from accounts a
 full join (
     select customer_id, currency, count(*) as payments, sum(amount_minor) as amount from payments where decision = 'allow' group by 1, 2
 ) p using (customer_id, currency)
-where (s.allowed_count, s.allowed_sum) is distinct from (p.payments, p.amount)
+where (coalesce(a.allowed_count, 0), coalesce(a.allowed_sum, 0)) is distinct from (coalesce(p.payments, 0), coalesce(p.amount, 0))
 
 -- name: audit_known_payees_were_allowed
 -- The payees that a customer is known to pay are those of the allowed payments.

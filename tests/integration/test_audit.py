@@ -91,9 +91,9 @@ BREAKS = {
         """update payments set answer = replace(answer, '"amount":"1.00"', '"amount":"1.01"') where customer_id = 'c_held'""",
     ],
     "spending_counts_allowed": [
-        "update spending set allowed_count = allowed_count + 1 where customer_id = 'c_held'",
-        "update spending set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
-        "delete from spending where customer_id = 'c_held'",
+        "update accounts set allowed_count = allowed_count + 1 where customer_id = 'c_held'",
+        "update accounts set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
+        "update accounts set allowed_count = 0, allowed_sum = 0 where customer_id = 'c_held'",
     ],
     "known_payees_were_allowed": [
         "insert into known_payees (customer_id, payee_id) values ('c_held', 'p_stranger')",
