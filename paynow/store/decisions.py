@@ -62,6 +62,8 @@ class Decisions:
                 self._claim_is_durable,
             ),
         )
+        if rows and rows[0][0] is None:  # all of them are ours, as asked
+            return [Claim("claimed", request.payment.payment_id, request.policy_version, None, None) for request in requests]
         claims: list[Claim | None] = [None] * len(batch)
         for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s in rows:
             claims[ordinal - 1] = Claim(
@@ -100,6 +102,8 @@ class Decisions:
                 flags([settlement.case_pending for settlement in batch]),
             ),
         )
+        if rows and rows[0][0] is None:  # all of them hold, as handed in
+            return [Settled("settled", settlement.decision, settlement.finished.answer) for settlement in batch]
         settled: list[Settled | None] = [None] * len(batch)
         for ordinal, outcome, decision, answer in rows:
             # A settle that was repeated gets the first answer; else ours holds, and is not sent back.
