@@ -108,21 +108,32 @@ async def test_waiters_get_connections_in_their_order(pool_of: Callable[..., Poo
     assert pool.counts == (1, 0, 0)
 
 
-async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_goes_to_the_next(
-    pool_of: Callable[..., Pool], empty_database: str
-) -> None:
-    pool = pool_of(1)
-    held = asyncio.create_task(pool.call("first", "select pg_sleep(0.1)"))
+async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_goes_to_the_next(pool_of: Callable[..., Pool]) -> None:
+    def leave(step: str, seconds: float, outcome: str) -> None:
+        if step == "first":  # Its connection is the waiter's now, but the waiter has not run yet.
+            leaving.cancel()
+
+    pool = pool_of(1, observe=leave)
+    first = asyncio.create_task(pool.call("first", "select pg_sleep(0.1)"))
     await meanwhile(lambda: pool.counts == (1, 1, 0))
-    leaving = asyncio.create_task(pool.call("leaving", "select 1"))
-    await meanwhile(lambda: pool.counts == (1, 1, 1))
-    held.add_done_callback(lambda _: leaving.cancel())
-    next_one = asyncio.create_task(pool.call("next", "select 1"))
+    leaving, next_one = (asyncio.create_task(pool.call(step, "select 1")) for step in ("leaving", "next"))
+    await meanwhile(lambda: pool.counts == (1, 1, 2))
     async with soon():
+        await first
         assert await next_one == [(1,)]
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
+    assert leaving.cancelled()
     assert pool.counts == (1, 0, 0)
+
+
+async def test_who_waits_for_a_connection_that_cannot_be_opened_tries_to_open_one_himself(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    with listener(answers=True) as port:
+        pool = pool_of(1, dsn=make_dsn(empty_database, host="127.0.0.1", port=port))
+        opening, waiter = (asyncio.create_task(pool.call("opens", "select 1")) for _ in range(2))
+        await meanwhile(lambda: pool.counts == (1, 1, 1))
+        await ended(opening)
+        await meanwhile(lambda: pool.counts == (1, 1, 0))
+        await ended(waiter)
+        assert pool.counts == (0, 0, 0)
 
 
 async def test_who_finds_no_connection_in_time_is_refused_and_waits_no_longer(pool_of: Callable[..., Pool], empty_database: str) -> None:
@@ -193,7 +204,15 @@ async def test_a_time_limit_of_the_server_is_an_unknown_outcome_and_no_cancellat
         with pytest.raises(OutcomeUnknown):
             await pool.call("sleep", SLEEP)
     assert asyncio.current_task().cancelling() == 0
+    assert pool.counts == (1, 0, 0), "the server ended it, so the connection is still good"
     assert await pool.call("next", "select 1") == [(1,)]
+
+
+async def test_every_connection_has_the_limits_that_end_a_statement_nobody_waits_for(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    pool = pool_of(1, dsn=make_dsn(empty_database, options="-c search_path=mine"), statement_timeout_s=1.5)
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "client_connection_check_interval", "search_path")
+    rows = await pool.call("limits", "select current_setting(name) from unnest(%s) with ordinality n (name, i) order by i", (list(names),))
+    assert [row[0] for row in rows] == ["1500ms", "1500ms", "5s", "500ms", "mine"]
 
 
 async def test_a_time_limit_of_the_server_in_a_task_that_outlived_a_cancellation_is_no_second_one(pool_of: Callable[..., Pool]) -> None:
