@@ -27,6 +27,8 @@ from waiting import eventually, eventually_async
 
 Result = TypeVar("Result")
 SERVICES = 2
+UNBATCHED = 1
+"""This service sends every payment alone; the other lets those share a statement that come at once."""
 GATES = {"claim": "lock table attempts in share mode", "settle": "lock table payments in share mode"}
 """What keeps a claim, or a settle and the end of a reservation, from committing: they have done a part of their work by then."""
 
@@ -176,7 +178,9 @@ class TwoServices:
         self.execute("delete from idempotency_keys where state = 'processing'")
 
     def start(self, number: int) -> None:
-        service = RunningService(self.dsn, self._folder, arguments=("--config", str(self._folder / "paynow.toml")))
+        alone = {"PAYNOW_DATABASE__BATCH_MAX": "1", "PAYNOW_DATABASE__LANES": "8", "PAYNOW_DATABASE__CONNECTIONS_MAX": "40"}
+        arguments = ("--config", str(self._folder / "paynow.toml"))
+        service = RunningService(self.dsn, self._folder, alone if number == UNBATCHED else {}, arguments=arguments)
         self._services[number] = service
         self._clients[number] = self.run(_made(service.client))
 
@@ -345,12 +349,13 @@ class TwoServices:
             sequences={customer: sorted(numbers) for customer, numbers in sequences.items()},
             cases=Counter(payment_id for (payment_id,) in self.execute("select payment_id::text from cases where customer_id = any (%s)", mine)),
             attempts=self._by_place(
-                "select customer_id, currency, (windows_total(counts, as_of, clock_timestamp()))[3], "
-                "(windows_total(amounts, as_of, clock_timestamp()))[3] from attempts where customer_id = any (%s)",
+                "select customer_id, currency, (windows_total(counts, total_count, tick, at))[3], (windows_total(amounts, total_amount, tick, at))[3] "
+                "from attempts, window_tick(clock_timestamp()) at where customer_id = any (%s)",
                 mine,
             ),
             spending=self._by_place(
-                "select customer_id, currency, allowed_count, allowed_sum::bigint from spending where customer_id = any (%s)", mine
+                "select customer_id, currency, allowed_count, allowed_sum::bigint from accounts where allowed_count > 0 and customer_id = any (%s)",
+                mine,
             ),
             payees={
                 (customer, payee)

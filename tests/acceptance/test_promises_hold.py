@@ -29,7 +29,7 @@ from paynow.store.imports import ImportRefused, OpeningAccount, import_accounts
 from promise_draws import CURRENCIES, CUSTOMERS, FIRST_ACCOUNTS, STATE_OF, accounts, any_one, openings, service, several_wishes, some, ways, wishes
 from promise_model import Asked, Decided, Model
 from service import audit
-from two_services import GATES, Reply, TwoServices, at_once, in_rows
+from two_services import GATES, UNBATCHED, Reply, TwoServices, at_once, in_rows
 from waiting import eventually
 
 STORIES = int(os.environ.get("PAYNOW_TEST_EXAMPLES", "12"))
@@ -186,15 +186,15 @@ class Promises(RuleBasedStateMachine):
     @rule(
         several=several_wishes,
         ends=st.lists(st.tuples(any_one, st.sampled_from(["capture", "release"])), max_size=2),
-        victim=service,
         step=st.sampled_from(sorted(GATES)),
         committed=st.booleans(),
         completed=st.booleans(),
         asked_again=service,
     )
-    def kill(self, several, ends, victim, step, committed, completed, asked_again) -> None:
+    def kill(self, several, ends, step, committed, completed, asked_again) -> None:
         """`kill -9` in the middle of a step, which had been committed or not. Then whoever comes next finishes all of it."""
         self.kills += 1
+        victim = UNBATCHED  # there each request stands in a session of its own, so that all of them are stopped at the same step
         payments = self.payments(several)
         held = self.model.held
         # Each reservation once, and none of them where the step that is stopped is not theirs.
@@ -250,10 +250,10 @@ class Promises(RuleBasedStateMachine):
                 self.learn_end(one, {STATE_OF[way]})
             assert_ended(one, way, reply)
 
-    @rule(several=several_wishes, late=service, asleep=st.booleans())
-    def overtake(self, several, late, asleep) -> None:
+    @rule(several=several_wishes, asleep=st.booleans())
+    def overtake(self, several, asleep) -> None:
         """A service is so late, asleep while it gathers or in its settles, that the other takes its claims over: both say the same."""
-        payments = self.payments(several)
+        payments, late = self.payments(several), UNBATCHED
 
         async def race() -> list[Reply]:
             with self.services.gate(*(("lock table accounts",) if asleep else (LOCK_CUSTOMERS, self.customers))) as gate:
@@ -312,7 +312,7 @@ class Promises(RuleBasedStateMachine):
         for one, reply in zip(decided, replies, strict=True):
             assert_replayed(one, reply)
         self.everything_stored_is_what_the_model_says()
-        _, findings = findings_of(self.services.dsn, retention_h=0)
+        _, findings = findings_of(self.services.dsn)
         offenders = [offender for finding in findings for offender in finding.shown if offender.subject.startswith(self.name)]
         assert not offenders
 
