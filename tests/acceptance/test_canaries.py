@@ -71,7 +71,6 @@ NO_HTTP = {
     "a chunk's size that is no number": DECIDE + KEY + b"Transfer-Encoding: chunked\r\n\r\n%s\r\n",
     "TLS": b"\x16\x03\x01\x02\0\x01%s",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n%s",
-    "an expectation": DECIDE + b"Expect: %s\r\nContent-Length: 2\r\n\r\n{}",
     "an expectation where there is no route": b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: %s\r\nContent-Length: 2\r\n\r\n{}",
 }
 

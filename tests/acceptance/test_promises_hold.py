@@ -279,7 +279,7 @@ class Promises(RuleBasedStateMachine):
         for one, reply in zip(decided, replies, strict=True):
             assert_replayed(one, reply)
         self.everything_stored_is_what_the_model_says()
-        _, findings = findings_of(self.services.dsn, retention_h=0)
+        _, findings = findings_of(self.services.dsn)
         offenders = [offender for finding in findings for offender in finding.shown if offender.subject.startswith(self.name)]
         assert not offenders
 

@@ -196,7 +196,7 @@ class Desk:
             self.meters,
             Observer(hook.paynow_payment_decided),
             tools=SETTINGS.plan,
-            cases_wanted=True,
+            on_review=SETTINGS.on_review,
             clock=clock,
             local_limiter=local_limiter,
             settled=self._wake,
@@ -211,6 +211,7 @@ class Desk:
             clock,
             every_s=1,
             deadline_s=20,
+            on_review=SETTINGS.on_review,
             retention_h=retention_h,
         )
 

@@ -243,7 +243,7 @@ async def test_an_unknown_outcome_of_a_read_leaves_nothing_to_wait_for_either(de
         desk, other = await desk_of(tools_dsn=wire.dsn), await desk_of()
         desk.look = asks_the_balance
         wire.lose_answers("read_balances", times=2)
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(StoreUnavailable):
             await desk.decide(request_of())
         assert execute(database, KEYS) == [("k-1", "processing", False)]
         assert not (await other.decide(request_of())).replayed
