@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 
 import psycopg2
 import pytest
@@ -271,16 +272,21 @@ async def test_a_cancellation_that_meets_the_end_of_the_statement_is_not_swallow
     assert await pool.call("next", "select 1") == [(1,)]
 
 
+@pytest.mark.parametrize("rounds", range(5))
 async def test_a_cancellation_that_meets_the_loss_of_its_connection_is_not_followed_by_a_repetition(
-    pool_of: Callable[..., Pool], empty_database: str
+    pool_of: Callable[..., Pool], empty_database: str, rounds: int
 ) -> None:
+    """In one of these rounds of the loop the loss is known and the call is not awake yet."""
     execute(empty_database, "create sequence tries")
     pool, loop = pool_of(1), asyncio.get_running_loop()
     (pid,) = await idle(pool, 1)
-    call = asyncio.create_task(pool.call("meets", "select nextval('tries'), pg_sleep(0.05), pg_terminate_backend(pg_backend_pid())"))
+    call = asyncio.create_task(pool.call("meets", "select nextval('tries'), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"))
     await asyncio.sleep(0)
     eventually(lambda: not execute(empty_database, "select from pg_stat_activity where pid = %s", pid))
-    loop.call_soon(loop.call_soon, call.cancel)
+    cancel = call.cancel
+    for _ in range(rounds):
+        cancel = partial(loop.call_soon, cancel)
+    loop.call_soon(cancel)
     with pytest.raises(asyncio.CancelledError):
         await call
     assert execute(empty_database, "select last_value from tries") == [(1,)]
