@@ -13,6 +13,7 @@ from desk import Desk, Gate, asks_the_balance, compiled, request_of, run_out, sa
 from psycopg2.extensions import make_dsn
 
 from database import OwnServer, execute
+from paynow.payments.completer import AT_ONCE_MAX
 from paynow.plugin_api import ToolContext
 from paynow.store import migrations
 from service import balance, open_account
@@ -136,19 +137,21 @@ async def test_only_so_many_claims_are_finished_side_by_side(desk_of: DeskOf, da
     died, desk = await desk_of(), await desk_of()
     await dies_at(died, *(request_of(f"k-{number}") for number in range(20)))
     run_out(database)
-    here, most = 0, 0
+    gate, here = asyncio.Event(), []
 
-    async def counts(context: ToolContext) -> str:
-        nonlocal here, most
-        here += 1
-        most = max(most, here)
-        await asyncio.sleep(0)
-        here -= 1
+    async def waits(context: ToolContext) -> str:
+        here.append(context.payment)
+        await gate.wait()
         return "allow"
 
-    desk.look = counts
-    assert await desk.completer.finish_claims() == 20
-    assert 1 < most <= 8
+    desk.look = waits
+    finishing = asyncio.create_task(desk.completer.finish_claims())
+    await meanwhile(lambda: len(here) == AT_ONCE_MAX)
+    for _ in range(10):
+        await desk.store.decisions.knows("c_1", "k-1")
+    assert len(here) == AT_ONCE_MAX
+    gate.set()
+    assert await finishing == 20
 
 
 # ---------------------------------------------------------------- the other duties

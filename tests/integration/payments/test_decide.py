@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 import pytest
-from desk import GRANTED, REFUSED, Desk, Gate, Limiter, asks_the_balance, request_of, run_out, says
+from desk import GRANTED, REFUSED, Desk, Gate, Limiter, asks_the_balance, compiled, request_of, run_out, says
 from psycopg2.extensions import make_dsn
 
 from database import execute
@@ -277,9 +277,10 @@ async def test_the_policy_of_the_claim_is_the_one_it_is_decided_under(desk_of: D
     """Activated while the first process was away: the successor knows the new policy, and decides under the old one."""
     paused, gate = await desk_of(), Gate()
     first = await waiting_at(gate, paused, "review")
-    stricter = 'default = "block"\n'
-    successor = await desk_of(policy=stricter)
-    await successor.store.administration.activate_policy(successor.policies.active.version, successor.policies.active.text, "test")
+    stricter = compiled('default = "block"\n')
+    await paused.store.administration.activate_policy(stricter.version, stricter.text, "test")
+    successor = await desk_of(policy=stricter.text)
+    assert successor.policies.active.version == stricter.version
     first.cancel()
     await asyncio.wait([first])
     run_out(database)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 
 import psycopg2
 import pytest
@@ -108,21 +109,32 @@ async def test_waiters_get_connections_in_their_order(pool_of: Callable[..., Poo
     assert pool.counts == (1, 0, 0)
 
 
-async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_goes_to_the_next(
-    pool_of: Callable[..., Pool], empty_database: str
-) -> None:
-    pool = pool_of(1)
-    held = asyncio.create_task(pool.call("first", "select pg_sleep(0.1)"))
+async def test_a_connection_handed_to_a_waiter_who_is_cancelled_at_that_moment_goes_to_the_next(pool_of: Callable[..., Pool]) -> None:
+    def leave(step: str, seconds: float, outcome: str) -> None:
+        if step == "first":  # Its connection is the waiter's now, but the waiter has not run yet.
+            leaving.cancel()
+
+    pool = pool_of(1, observe=leave)
+    first = asyncio.create_task(pool.call("first", "select pg_sleep(0.1)"))
     await meanwhile(lambda: pool.counts == (1, 1, 0))
-    leaving = asyncio.create_task(pool.call("leaving", "select 1"))
-    await meanwhile(lambda: pool.counts == (1, 1, 1))
-    held.add_done_callback(lambda _: leaving.cancel())
-    next_one = asyncio.create_task(pool.call("next", "select 1"))
+    leaving, next_one = (asyncio.create_task(pool.call(step, "select 1")) for step in ("leaving", "next"))
+    await meanwhile(lambda: pool.counts == (1, 1, 2))
     async with soon():
+        await first
         assert await next_one == [(1,)]
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
+    assert leaving.cancelled()
     assert pool.counts == (1, 0, 0)
+
+
+async def test_who_waits_for_a_connection_that_cannot_be_opened_tries_to_open_one_himself(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    with listener(answers=True) as port:
+        pool = pool_of(1, dsn=make_dsn(empty_database, host="127.0.0.1", port=port))
+        opening, waiter = (asyncio.create_task(pool.call("opens", "select 1")) for _ in range(2))
+        await meanwhile(lambda: pool.counts == (1, 1, 1))
+        await ended(opening)
+        await meanwhile(lambda: pool.counts == (1, 1, 0))
+        await ended(waiter)
+        assert pool.counts == (0, 0, 0)
 
 
 async def test_who_finds_no_connection_in_time_is_refused_and_waits_no_longer(pool_of: Callable[..., Pool], empty_database: str) -> None:
@@ -193,7 +205,15 @@ async def test_a_time_limit_of_the_server_is_an_unknown_outcome_and_no_cancellat
         with pytest.raises(OutcomeUnknown):
             await pool.call("sleep", SLEEP)
     assert asyncio.current_task().cancelling() == 0
+    assert pool.counts == (1, 0, 0), "the server ended it, so the connection is still good"
     assert await pool.call("next", "select 1") == [(1,)]
+
+
+async def test_every_connection_has_the_limits_that_end_a_statement_nobody_waits_for(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    pool = pool_of(1, dsn=make_dsn(empty_database, options="-c search_path=mine"), statement_timeout_s=1.5)
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "client_connection_check_interval", "search_path")
+    rows = await pool.call("limits", "select current_setting(name) from unnest(%s) with ordinality n (name, i) order by i", (list(names),))
+    assert [row[0] for row in rows] == ["1500ms", "1500ms", "5s", "500ms", "mine"]
 
 
 async def test_a_time_limit_of_the_server_in_a_task_that_outlived_a_cancellation_is_no_second_one(pool_of: Callable[..., Pool]) -> None:
@@ -250,6 +270,26 @@ async def test_a_cancellation_that_meets_the_end_of_the_statement_is_not_swallow
     with pytest.raises(asyncio.CancelledError):
         await call
     assert await pool.call("next", "select 1") == [(1,)]
+
+
+@pytest.mark.parametrize("rounds", range(5))
+async def test_a_cancellation_that_meets_the_loss_of_its_connection_is_not_followed_by_a_repetition(
+    pool_of: Callable[..., Pool], empty_database: str, rounds: int
+) -> None:
+    """In one of these rounds of the loop the loss is known and the call is not awake yet."""
+    execute(empty_database, "create sequence tries")
+    pool, loop = pool_of(1), asyncio.get_running_loop()
+    (pid,) = await idle(pool, 1)
+    call = asyncio.create_task(pool.call("meets", "select nextval('tries'), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"))
+    await asyncio.sleep(0)
+    eventually(lambda: not execute(empty_database, "select from pg_stat_activity where pid = %s", pid))
+    cancel = call.cancel
+    for _ in range(rounds):
+        cancel = partial(loop.call_soon, cancel)
+    loop.call_soon(cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert execute(empty_database, "select last_value from tries") == [(1,)]
 
 
 async def test_a_time_limit_of_the_caller_is_the_callers(pool_of: Callable[..., Pool]) -> None:
@@ -341,7 +381,7 @@ async def test_a_statement_whose_answer_is_lost_twice_is_an_unknown_outcome(pool
             assert await pool.call("counts", "select nextval('tries')") == [(3,)]
 
 
-async def test_after_a_restart_the_idle_connections_are_not_tried_one_by_one(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
+async def test_after_a_restart_no_call_fails(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
     """The loop stands still meanwhile, as in a process that was paused: no connection could notice that its server is gone."""
     pool = pool_of(8, dsn=own_server.dsn)
     await idle(pool, 8)
@@ -351,6 +391,18 @@ async def test_after_a_restart_the_idle_connections_are_not_tried_one_by_one(poo
         async with soon():
             assert await pool.call("next", "select 1") == [(1,)]
     assert pool.counts == (1, 0, 0)
+
+
+async def test_after_a_reboot_of_its_host_the_idle_connections_are_not_tried_one_by_one(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    """No connection hears that its server is gone before it is used."""
+    async with wire_to(empty_database) as wire:
+        pool = pool_of(8, dsn=wire.dsn)
+        before = await idle(pool, 8)
+        wire.reboot()
+        for _ in range(8):
+            async with soon():
+                assert await pid_of(pool) not in before
+        assert pool.counts == (1, 0, 0)
 
 
 async def test_after_a_restart_idle_connections_are_replaced_for_all_who_come_at_once(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
