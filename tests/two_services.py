@@ -98,6 +98,25 @@ def paynow_register_event_sinks(settings):
 '''
 
 
+BEHIND = """
+with recursive behind (pid) as (
+    values (%s)
+    union
+    select a.pid from pg_stat_activity a, behind b
+    where a.datname = current_database() and a.wait_event_type = 'Lock' and b.pid = any (pg_blocking_pids(a.pid))
+)
+select pid from behind
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A lock that the test holds: its session, and how to let go."""
+
+    pid: int
+    let_go: Callable[[], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer over HTTP; `code` is that of a problem."""
@@ -164,6 +183,9 @@ class TwoServices:
     def pause(self, number: int) -> None:
         self._services[number].process.send_signal(signal.SIGSTOP)
 
+    def resume(self, number: int) -> None:
+        self._services[number].process.send_signal(signal.SIGCONT)
+
     async def kill(self, number: int) -> None:
         """`kill -9`. Returns when the process is gone; what it had sent to the database may still be carried out."""
         self._services[number].kill()
@@ -222,20 +244,18 @@ class TwoServices:
     # ---- the middle of things
 
     @contextmanager
-    def gate(self, statement: str, *parameters: object) -> Iterator[Callable[[], None]]:
+    def gate(self, statement: str, *parameters: object) -> Iterator[Gate]:
         """Holds what the statement locks until it is told to let go."""
         with closing(psycopg2.connect(self.dsn)) as connection, connection.cursor() as cursor:
             cursor.execute(statement, parameters or None)
-            yield connection.rollback
+            yield Gate(connection.info.backend_pid, connection.rollback)
 
-    async def waiting(self, count: int) -> list[int]:
-        """Waits until so many sessions wait for a lock; their process ids."""
+    async def waiting(self, gate: Gate, count: int) -> list[int]:
+        """Waits until so many sessions stand at the gate, or behind one that does; their process ids. Others may wait for each other meanwhile."""
 
-        async def seen() -> list[int]:
-            rows = self.execute(
-                "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and backend_type = 'client backend'"
-            )
-            return [pid for (pid,) in rows] if len(rows) >= count else []
+        async def seen() -> list[int] | None:
+            pids = [pid for (pid,) in self.execute(BEHIND, gate.pid) if pid != gate.pid]
+            return pids if len(pids) >= count else None
 
         return await eventually_async(seen)
 
@@ -345,3 +365,19 @@ class TwoServices:
 async def _made(make: Callable[[], Result]) -> Result:
     """What has to be made while the loop runs."""
     return make()
+
+
+async def at_once(*requests) -> list:
+    """All of them side by side; if one fails none is left behind."""
+    tasks = [asyncio.ensure_future(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def in_rows(replies: list[Reply], payments: int) -> list[list[Reply]]:
+    """The answers to each payment, out of rounds of all payments."""
+    return [replies[number::payments] for number in range(payments)]

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Set
+from contextlib import nullcontext
 from itertools import count, cycle, islice
 from pathlib import Path
 
@@ -25,34 +26,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from paynow.money import AMOUNT_MINOR_MAX, to_text
 from paynow.store.audit import audit as findings_of
 from paynow.store.imports import ImportRefused, OpeningAccount, import_accounts
-from promise_model import REVIEWED_PAYEE, Asked, Decided, Model
+from promise_draws import CURRENCIES, CUSTOMERS, FIRST_ACCOUNTS, STATE_OF, accounts, any_one, openings, service, several_wishes, some, ways, wishes
+from promise_model import Asked, Decided, Model
 from service import audit
-from two_services import GATES, Reply, TwoServices
+from two_services import GATES, Reply, TwoServices, at_once, in_rows
 from waiting import eventually
 
-STORIES = int(os.environ.get("PAYNOW_TEST_EXAMPLES", "16"))
+STORIES = int(os.environ.get("PAYNOW_TEST_EXAMPLES", "12"))
 STEPS = 30
 KILLS_MAX = 1
 """A killed service takes as long to start again as all other steps of a story together."""
 PHASES = (hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink)
-CUSTOMERS = ("a", "b")
-CURRENCIES = ("USD", "JPY", "BHD")
 LOCK_CUSTOMERS = "insert into customers as c select unnest(%s) on conflict (customer_id) do update set event_seq = c.event_seq"
-STATE_OF = {"capture": "captured", "release": "released", "expire": "expired"}
 
 stories = count(1)
-any_one = st.integers(0, 2**16)
-"""Picks one of what there is by then."""
-service = st.integers(0, 1)
-accounts = st.tuples(st.sampled_from(CUSTOMERS), st.sampled_from(CURRENCIES))
-openings = st.sampled_from([10_000, 10_001, 700, 1, 0])
-shares = st.sampled_from([(0, 1), (1, 4), (1, 2), (1, 1), (1, 1), (2, 1)])
-"""How much of what is available: nothing and one minor unit, a part, all of it, more than there is."""
-wishes = st.tuples(accounts, st.sampled_from(["p_1", "p_1", "p_2", REVIEWED_PAYEE]), shares, st.integers(-1, 1))
-several_wishes = st.lists(wishes, min_size=1, max_size=4) | st.tuples(accounts, st.lists(wishes, min_size=2, max_size=4)).map(
-    lambda drawn: [(drawn[0], *wish[1:]) for wish in drawn[1]]
-)
-"""Of whatever accounts, or all of one."""
 
 
 class Promises(RuleBasedStateMachine):
@@ -71,10 +58,10 @@ class Promises(RuleBasedStateMachine):
 
     # ---- what happens
 
-    @initialize(openings=st.lists(openings, min_size=len(CURRENCIES), max_size=len(CURRENCIES)))
+    @initialize(openings=st.tuples(*[openings] * len(FIRST_ACCOUNTS)))
     def there_are_accounts(self, openings) -> None:
-        for currency, opening in zip(CURRENCIES, openings, strict=True):
-            self.import_account((CUSTOMERS[0], currency), opening, adjust=False)
+        for account, opening in zip(FIRST_ACCOUNTS, openings, strict=True):
+            self.import_account(account, opening, adjust=False)
 
     @rule(account=accounts, opening=openings, adjust=st.booleans())
     def import_account(self, account, opening, adjust) -> None:
@@ -97,12 +84,12 @@ class Promises(RuleBasedStateMachine):
             requests = [self.services.decide((first + copy + number) % 2, asked) for copy in range(copies) for number, asked in enumerate(payments)]
             if not all_see_the_same:
                 return in_rows(await at_once(*requests), len(payments))
-            with self.services.gate(GATES["settle"]) as let_go:
+            with self.services.gate(GATES["settle"]) as gate:
                 sending = asyncio.ensure_future(at_once(*requests))
                 try:
-                    await self.services.waiting(len(payments))
+                    await self.services.waiting(gate, len(payments))
                 finally:
-                    let_go()
+                    gate.let_go()
                 return in_rows(await sending, len(payments))
 
         self.book(payments, self.services.run(ask()))
@@ -146,35 +133,54 @@ class Promises(RuleBasedStateMachine):
             assert (reply.status, reply.code, reply.replayed) == (422, "idempotency_mismatch", False)
             assert one.payment_id.encode() not in reply.body
 
-    @rule(which=any_one, ways=st.lists(st.sampled_from(sorted(STATE_OF)), min_size=1, max_size=4), first=service)
-    def end(self, which, ways, first) -> None:
-        """One way, or several at once: one of them holds, and everybody is told of that one."""
-        for one in self.one_of(list(self.model.decided.values()), which):
-
-            async def end(one: Decided = one) -> list[Reply | int]:
-                where = cycle([first, 1 - first])
-                return await at_once(
-                    *(self.services.expire() if way == "expire" else self.services.end(next(where), one.payment_id, way) for way in ways)
-                )
-
-            if "expire" in ways:
-                self.services.let_reservations_run_out([one.payment_id])
-            replies = self.services.run(end())
+    @rule(which=some, ways=ways, first=service, in_line=st.booleans())
+    def end(self, which, ways, first, in_line) -> None:
+        """One way, or several at once, perhaps all begun before the first is done: one of them holds, and everybody is told of that one."""
+        for one in self.chosen(which):
+            replies = self.services.run(self.end_at_once(one, ways, first, in_line))
             if one.reservation == "held":
                 self.learn_end(one, {STATE_OF[way] for way in ways})
             for way, reply in zip(ways, replies, strict=True):
                 if way != "expire":
                     assert_ended(one, way, reply)
+            self.end_again([one], first)
 
-    @rule(which=st.lists(any_one, min_size=1, max_size=4))
-    def expire_several(self, which) -> None:
-        decided = list(self.model.decided.values())
-        chosen = {one.payment_id: one for number in which for one in self.one_of(decided, number)}
-        self.services.let_reservations_run_out(list(chosen))
+    async def end_at_once(self, one: Decided, ways: list[str], first: int, in_line: bool) -> list[Reply | int]:
+        where = cycle([first, 1 - first])
+        requests = [self.services.expire() if way == "expire" else self.services.end(next(where), one.payment_id, way) for way in ways]
+        ending, waiting = [], 0
+        with self.services.gate(LOCK_CUSTOMERS, self.customers) if in_line else nullcontext() as gate:
+            if "expire" in ways:
+                self.services.let_reservations_run_out([one.payment_id])
+            if not in_line:
+                return await at_once(*requests)
+            for way, request in zip(ways, requests, strict=True):
+                ending.append(asyncio.ensure_future(request))
+                if way != "expire" or one.reservation == "held":
+                    waiting += 1
+                    await self.services.waiting(gate, waiting)
+        return await at_once(*ending)
+
+    @rule(which=some, first=service, once_more=st.booleans())
+    def expire_several(self, which, first, once_more) -> None:
+        chosen = self.chosen(which)
+        self.services.let_reservations_run_out([one.payment_id for one in chosen])
         self.services.run(self.services.expire())
-        for one in chosen.values():
+        for one in chosen:
             if one.reservation == "held":
                 self.learn_end(one, {"expired"})
+        self.end_again(chosen if once_more else [], first)
+
+    def end_again(self, ended: list[Decided], first: int) -> None:
+        """Whoever comes later changes nothing."""
+        for number, one in enumerate(ended):
+            for way, where in (("release", first), ("capture", 1 - first), ("release", 1 - first)):
+                assert_ended(one, way, self.services.run(self.services.end((where + number) % 2, one.payment_id, way)))
+
+    def chosen(self, which: list[int]) -> list[Decided]:
+        """Some of the payments, each once: of those that are held, and one of each other sort."""
+        sorts = {one.reservation: one for one in self.model.decided.values() if one.reservation != "held"}
+        return list({one.payment_id: one for number in which for one in self.one_of([*self.model.held, *sorts.values()], number)}.values())
 
     @precondition(lambda self: self.kills < KILLS_MAX)
     @rule(
@@ -200,13 +206,13 @@ class Promises(RuleBasedStateMachine):
         async def interrupt() -> None:
             requests = [self.services.decide(victim, asked) for asked in payments]
             requests += [self.services.end(victim, one.payment_id, way) for one, way in chosen.values()]
-            with self.services.gate(GATES[step]) as let_go:
+            with self.services.gate(GATES[step]) as gate:
                 sending = [asyncio.ensure_future(request) for request in requests]
                 try:
-                    waiting = await self.services.waiting(len(requests))
+                    waiting = await self.services.waiting(gate, len(requests))
                     if committed:
                         self.services.pause(victim)
-                        let_go()
+                        gate.let_go()
                         self.services.idle(waiting)
                 finally:
                     await self.services.kill(victim)
@@ -244,25 +250,52 @@ class Promises(RuleBasedStateMachine):
                 self.learn_end(one, {STATE_OF[way]})
             assert_ended(one, way, reply)
 
-    @rule(several=several_wishes, late=service)
-    def overtake(self, several, late) -> None:
-        """A service is so late with its settles that the other takes its claims over: of the two one decides, and both say the same."""
+    @rule(several=several_wishes, late=service, asleep=st.booleans())
+    def overtake(self, several, late, asleep) -> None:
+        """A service is so late, asleep while it gathers or in its settles, that the other takes its claims over: both say the same."""
         payments = self.payments(several)
 
         async def race() -> list[Reply]:
-            with self.services.gate(LOCK_CUSTOMERS, self.customers) as let_go:
-                sending = [asyncio.ensure_future(self.services.decide(late, asked)) for asked in payments]
+            with self.services.gate(*(("lock table accounts",) if asleep else (LOCK_CUSTOMERS, self.customers))) as gate:
+                sending = asyncio.ensure_future(at_once(*(self.services.decide(late, asked) for asked in payments)))
                 try:
-                    await self.services.waiting(len(payments))
+                    await self.services.waiting(gate, len(payments))
                     self.services.let_leases_run_out(self.customers)
-                    sending += [asyncio.ensure_future(self.services.decide(1 - late, asked)) for asked in payments]
-                    await self.services.waiting(2 * len(payments))
+                    if asleep:
+                        self.services.pause(late)
+                        gate.let_go()
+                    overtaking = asyncio.ensure_future(at_once(*(self.services.decide(1 - late, asked) for asked in payments)))
+                    await (asyncio.wait([overtaking]) if asleep else self.services.waiting(gate, 2 * len(payments)))
                 finally:
-                    let_go()
-                return await at_once(*sending)
+                    gate.let_go()
+                    self.services.resume(late)
+                return [*await sending, *await overtaking]
 
         # A completer may have been there before the other service was asked: then nobody is the first to hear of it.
         self.book(payments, in_rows(self.services.run(race()), len(payments)), first_hearers={0, 1})
+
+    @rule(several=several_wishes, where=service, step=st.sampled_from(sorted(GATES)))
+    def lose_connections(self, several, where, step) -> None:
+        """PostgreSQL ends sessions in the middle of a step. Who is not answered asks again, and all get the one decision."""
+        payments = self.payments(several)
+
+        async def ask() -> tuple[list[Reply], list[Reply]]:
+            with self.services.gate(GATES[step]) as gate:
+                sending = asyncio.ensure_future(at_once(*(self.services.decide(where, asked) for asked in payments)))
+                try:
+                    self.services.terminate(await self.services.waiting(gate, len(payments)))
+                finally:
+                    gate.let_go()
+                told = await sending
+            self.services.let_leases_run_out(self.customers)
+            return told, await at_once(*(self.services.decide(1 - where, asked) for asked in payments))
+
+        told, again = self.services.run(ask())
+        assert {reply.status for reply in again} == {200}
+        for before, after in zip(told, again, strict=True):
+            assert before.status == 503 or (before.status, before.body) == (200, after.body)
+            assert after.replayed or before.status == 503
+        self.model.judged([(asked, reply.body) for asked, reply in zip(payments, again, strict=True)])
 
     # ---- what must be so
 
@@ -327,22 +360,6 @@ class Promises(RuleBasedStateMachine):
     def one_of(things: list, which: int = 0) -> Iterator:
         """One of them, if there is any."""
         yield from islice(things, which % len(things), which % len(things) + 1) if things else ()
-
-
-async def at_once(*requests) -> list:
-    """All of them side by side; if one fails none is left behind."""
-    tasks = [asyncio.ensure_future(request) for request in requests]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def in_rows(replies: list[Reply], payments: int) -> list[list[Reply]]:
-    """The answers to each payment, out of rounds of all payments."""
-    return [replies[number::payments] for number in range(payments)]
 
 
 def assert_replayed(one: Decided, reply: Reply) -> None:
