@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
+from uuid import UUID
 
 from loguru import logger
 
@@ -62,6 +63,7 @@ class Completer:
         self._every_s = every_s
         self._deadline_s = deadline_s
         self._retention_h = retention_h
+        self._cases_after: UUID | None = None
 
     async def run(self) -> None:
         """Goes on until it is cancelled; trouble with the store is waited out."""
@@ -112,7 +114,10 @@ class Completer:
         A review that has none when all of them have succeeded wants none: none of them opens cases.
         """
         opened = 0
-        for payment, answer in await self._payments.without_case(BATCH_MAX):
+        waiting = await self._payments.without_case(BATCH_MAX, after=self._cases_after)
+        # What fails now is not asked first the next time, so that it holds up nobody for ever.
+        self._cases_after = waiting[-1][0].payment_id if len(waiting) == BATCH_MAX else None
+        for payment, answer in waiting:
             recorded = read_answer(answer)
             if not recorded.acts_failed <= self._on_review:
                 continue  # a tool that is not in the plan any more: the case waits for it
@@ -121,7 +126,8 @@ class Completer:
             deadline = Deadline(self._deadline_s, self._clock.monotonic)
             acted = await self._agent.act(payment, verdict, staged, deadline, Trace(), only=recorded.acts_failed)
             if staged.case is None and not recorded.acts_failed <= acted.keys():
-                break  # The tool still fails; the rest would as well.
+                self._cases_after = payment.payment_id
+                break  # the tool still fails; the rest may as well
             opened += await self._payments.open_case(payment, staged.case)
         return opened
 

@@ -58,9 +58,9 @@ class Payments:
         rows = await self._pool.read("cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit})
         return [_case(row) for row in rows]
 
-    async def without_case(self, limit: int) -> list[tuple[Payment, bytes]]:
-        """Reviews whose case could not be opened yet, the oldest first, with their answers."""
-        rows = await self._pool.read("pending_cases", self._queries["pending_cases"], (limit,))
+    async def without_case(self, limit: int, *, after: UUID | None = None) -> list[tuple[Payment, bytes]]:
+        """Reviews whose case could not be opened yet, the oldest first, `after` a payment, with their answers."""
+        rows = await self._pool.read("pending_cases", self._queries["pending_cases"], {"limit": limit, "after": after and str(after)})
         return [
             (Payment(UUID(payment_id), customer, payee, amount, currency), answer.encode())
             for customer, payment_id, payee, amount, currency, answer in rows

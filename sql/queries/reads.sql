@@ -65,8 +65,9 @@ limit %(limit)s
 select case_id::text, payment_id::text, customer_id, status::text, amount_minor, currency, reasons, opened_at from cases where case_id = %s::uuid
 
 -- name: pending_cases
--- Reviews whose case could not be opened yet.
-select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.answer from payments p where case_pending order by payment_id limit %s
+-- Reviews whose case could not be opened yet, after a payment.
+select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.answer
+from payments p where case_pending and (%(after)s::uuid is null or payment_id > %(after)s::uuid) order by payment_id limit %(limit)s
 
 -- name: open_case
 -- Opens the case of a review that waits for one.
