@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from paynow.errors import InternalFault
+from paynow.errors import ConfigurationRefused, InternalFault
 from paynow.policy import Policy
 from paynow.store.administration import Administration
 
@@ -42,7 +42,10 @@ class PolicyVersions:
             )
 
     async def get(self, version: str) -> Policy:
-        """The policy of that version. Raises `InternalFault` if it was never active, and the store's refusals."""
+        """The policy of that version; the active one if that version does not fit the tools any more, so that no claim is stranded.
+
+        Raises `InternalFault` if it was never active, and the store's refusals.
+        """
         if version == self.active.version:
             return self.active
         policy = self._earlier.get(version)
@@ -58,7 +61,11 @@ class PolicyVersions:
         stored = await self._administration.policy(version)
         if stored is None:
             raise InternalFault("The policy of an earlier claim is not stored")
-        policy = self._compile(stored.body, f"the earlier policy {version}")
+        try:
+            policy = self._compile(stored.body, f"the earlier policy {version}")
+        except ConfigurationRefused:
+            logger.bind(policy_version=version).error("an earlier policy does not fit the tools any more; the active one decides its claims")
+            return self.active
         if len(self._earlier) >= VERSIONS_KEPT_MAX:
             self._earlier.pop(next(iter(self._earlier)))
         self._earlier[version] = policy
