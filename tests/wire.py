@@ -18,7 +18,8 @@ class Wire:
     """Passes everything on, both ways; `dsn` leads through it.
 
     After `lose_answers(word, times=n)` the server still gets and finishes the next n statements that hold this word, but their connections end
-    before the answer arrives. `lost` counts them.
+    before the answer arrives. `lost` counts them. After `reboot()` all connections so far are dead, and are told so when they next send something:
+    so it is when the server's host has lost its power.
     """
 
     def __init__(self, folder: Path, dsn: str) -> None:
@@ -27,6 +28,10 @@ class Wire:
         self._server = Path(parse_dsn(dsn)["host"]) / SOCKET
         self._word = b""
         self._losses = 0
+        self._boots = 0
+
+    def reboot(self) -> None:
+        self._boots += 1
 
     def lose_answers(self, word: str, *, times: int) -> None:
         self._word = word.encode()
@@ -35,11 +40,11 @@ class Wire:
     async def serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection, until either side ends it or its answer is lost."""
         server, to_server = await asyncio.open_unix_connection(self._server)
-        lost = False
+        lost, booted = False, self._boots
 
         async def ask() -> None:
             nonlocal lost
-            while data := await client.read(1 << 20):
+            while (data := await client.read(1 << 20)) and booted == self._boots:
                 if self._losses and self._word in data:
                     self._losses -= 1
                     self.lost += 1

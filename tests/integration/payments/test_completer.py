@@ -77,6 +77,19 @@ async def test_a_claim_is_finished_under_the_policy_it_was_made_under(desk_of: D
     assert [told.decision for told in desk.told] == ["allow"]
 
 
+async def test_a_claim_whose_policy_does_not_fit_any_more_is_finished_under_the_active_one(desk_of: DeskOf, database: str) -> None:
+    """A tool that its rules read has left the plan since: nobody could ever decide under it."""
+    died, desk, gone = await desk_of(), await desk_of(), "9" * 32
+    await dies_at(died, request_of())
+    rule = '[[rule]]\nid = "gone"\nwhen = "goneTool.score > 1"\nthen = "block"\nmessage = "-"\n'
+    execute(database, "insert into policies (version, body, author) values (%s, %s, 'test')", gone, rule)
+    execute(database, "update idempotency_keys set policy_version = %s", gone)
+    run_out(database)
+    assert await desk.completer.finish_claims() == 1
+    active = desk.policies.active.version
+    assert execute(database, "select policy_version, answer::json ->> 'policyVersion' from payments") == [(active, active)]
+
+
 async def test_of_two_processes_that_look_at_once_each_claim_is_finished_by_one(desk_of: DeskOf, database: str) -> None:
     died, one, other = await desk_of(), await desk_of(), await desk_of()
     await dies_at(died, *(request_of(f"k-{number}") for number in range(30)))

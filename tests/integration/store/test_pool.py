@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 
 import psycopg2
 import pytest
@@ -271,6 +272,26 @@ async def test_a_cancellation_that_meets_the_end_of_the_statement_is_not_swallow
     assert await pool.call("next", "select 1") == [(1,)]
 
 
+@pytest.mark.parametrize("rounds", range(5))
+async def test_a_cancellation_that_meets_the_loss_of_its_connection_is_not_followed_by_a_repetition(
+    pool_of: Callable[..., Pool], empty_database: str, rounds: int
+) -> None:
+    """In one of these rounds of the loop the loss is known and the call is not awake yet."""
+    execute(empty_database, "create sequence tries")
+    pool, loop = pool_of(1), asyncio.get_running_loop()
+    (pid,) = await idle(pool, 1)
+    call = asyncio.create_task(pool.call("meets", "select nextval('tries'), pg_terminate_backend(pg_backend_pid()), pg_sleep(1)"))
+    await asyncio.sleep(0)
+    eventually(lambda: not execute(empty_database, "select from pg_stat_activity where pid = %s", pid))
+    cancel = call.cancel
+    for _ in range(rounds):
+        cancel = partial(loop.call_soon, cancel)
+    loop.call_soon(cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert execute(empty_database, "select last_value from tries") == [(1,)]
+
+
 async def test_a_time_limit_of_the_caller_is_the_callers(pool_of: Callable[..., Pool]) -> None:
     pool = pool_of(1)
     with pytest.raises(TimeoutError):
@@ -360,7 +381,7 @@ async def test_a_statement_whose_answer_is_lost_twice_is_an_unknown_outcome(pool
             assert await pool.call("counts", "select nextval('tries')") == [(3,)]
 
 
-async def test_after_a_restart_the_idle_connections_are_not_tried_one_by_one(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
+async def test_after_a_restart_no_call_fails(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:
     """The loop stands still meanwhile, as in a process that was paused: no connection could notice that its server is gone."""
     pool = pool_of(8, dsn=own_server.dsn)
     await idle(pool, 8)
@@ -370,6 +391,18 @@ async def test_after_a_restart_the_idle_connections_are_not_tried_one_by_one(poo
         async with soon():
             assert await pool.call("next", "select 1") == [(1,)]
     assert pool.counts == (1, 0, 0)
+
+
+async def test_after_a_reboot_of_its_host_the_idle_connections_are_not_tried_one_by_one(pool_of: Callable[..., Pool], empty_database: str) -> None:
+    """No connection hears that its server is gone before it is used."""
+    async with wire_to(empty_database) as wire:
+        pool = pool_of(8, dsn=wire.dsn)
+        before = await idle(pool, 8)
+        wire.reboot()
+        for _ in range(8):
+            async with soon():
+                assert await pid_of(pool) not in before
+        assert pool.counts == (1, 0, 0)
 
 
 async def test_after_a_restart_idle_connections_are_replaced_for_all_who_come_at_once(pool_of: Callable[..., Pool], own_server: OwnServer) -> None:

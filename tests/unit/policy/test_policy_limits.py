@@ -26,6 +26,14 @@ def seconds(call: Callable[[], object], rounds: int = 1) -> float:
     return min(tries_s)
 
 
+def thousand_additions() -> int:
+    """A yardstick that is as slow or quick as the machine is: what a rule costs is told as a multiple of it."""
+    total = 0
+    for number in range(1000):
+        total += number
+    return total
+
+
 def fifty_rules() -> str:
     conditions = [
         "getBalance.available_minor < payment.amount_minor",
@@ -47,11 +55,13 @@ def test_fifty_rules_are_checked_at_boot_in_less_than_a_second():
 
 
 @pytest.mark.parametrize(("attempts", "fired"), [(1, 0), (13, 1)])
-def test_fifty_rules_are_asked_in_a_tenth_of_a_millisecond(fifty, attempts, fired):
+def test_fifty_rules_are_asked_in_the_time_of_a_few_thousand_additions(fifty, attempts, fired):
     outputs = ordinary_outputs()
     outputs["getRiskSignals"]["attempts_1m"] = attempts
     assert len(fifty.evaluate(PAYMENT, outputs, {}).fired) == fired
-    assert seconds(lambda: [fifty.evaluate(PAYMENT, outputs, {}) for _ in range(20)], rounds=50) / 20 <= 100e-6
+    asked_s = seconds(lambda: [fifty.evaluate(PAYMENT, outputs, {}) for _ in range(20)], rounds=50)
+    yardstick_s = seconds(lambda: [thousand_additions() for _ in range(20)], rounds=50)
+    assert asked_s <= 5 * yardstick_s  # 2 times was measured; an interpreted rule is 50 times that
 
 
 def test_the_language_itself_ends_loops_in_loops():
