@@ -27,8 +27,6 @@ from waiting import eventually, eventually_async
 
 Result = TypeVar("Result")
 SERVICES = 2
-UNBATCHED = 1
-"""This service sends every payment alone; the other lets those share a statement that come at once."""
 GATES = {"claim": "lock table attempts in share mode", "settle": "lock table payments in share mode"}
 """What keeps a claim, or a settle and the end of a reservation, from committing: they have done a part of their work by then."""
 
@@ -178,9 +176,7 @@ class TwoServices:
         self.execute("delete from idempotency_keys where state = 'processing'")
 
     def start(self, number: int) -> None:
-        alone = {"PAYNOW_DATABASE__BATCH_MAX": "1", "PAYNOW_DATABASE__LANES": "8", "PAYNOW_DATABASE__CONNECTIONS_MAX": "40"}
-        arguments = ("--config", str(self._folder / "paynow.toml"))
-        service = RunningService(self.dsn, self._folder, alone if number == UNBATCHED else {}, arguments=arguments)
+        service = RunningService(self.dsn, self._folder, arguments=("--config", str(self._folder / "paynow.toml")))
         self._services[number] = service
         self._clients[number] = self.run(_made(service.client))
 
@@ -282,6 +278,14 @@ class TwoServices:
     def finished(self, customers: Sequence[str]) -> bool:
         """Whether none of their keys is still being decided."""
         return self.execute("select count(*) = 0 from idempotency_keys where state = 'processing' and customer_id = any (%s)", list(customers))[0][0]
+
+    async def all_claimed(self, slots: Sequence[tuple[str, str]]) -> bool:
+        """Whether these keys are being decided, each under a lease that has not run out."""
+        rows = self.execute(
+            "select customer_id, key from idempotency_keys where state = 'processing' and lease_until > clock_timestamp() and customer_id = any (%s)",
+            [customer for customer, _ in slots],
+        )
+        return set(slots) <= set(rows)
 
     def events(self, customers: Sequence[str]) -> list[tuple[str, Event]]:
         """Every event with its id, once: those that wait (asked first) and those that were delivered. None can slip through between."""
