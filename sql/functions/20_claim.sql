@@ -51,7 +51,7 @@ begin
         from unnest(p_customer) with ordinality r (c, i)
         where p_rate is null
             or (select l.full_at from rate_limits l where l.subject = r.c and l.kind = 'customer' limit 1)
-                <= at + (p_burst - 1) * interval '1 s' / p_rate is not false
+                <= at + (p_burst - 1 + 1e-6) * interval '1 s' / p_rate is not false
             or (select x.payment_id from idempotency_keys x where x.customer_id = r.c and x.key = p_key[r.i] limit 1) is not null
         order by r.c, p_key[r.i]
         on conflict do nothing
