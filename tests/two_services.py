@@ -353,8 +353,8 @@ class TwoServices:
             sequences={customer: sorted(numbers) for customer, numbers in sequences.items()},
             cases=Counter(payment_id for (payment_id,) in self.execute("select payment_id::text from cases where customer_id = any (%s)", mine)),
             attempts=self._by_place(
-                "select customer_id, currency, (windows_total(counts, total_count, tick, at))[3], (windows_total(amounts, total_amount, tick, at))[3] "
-                "from attempts, window_tick(clock_timestamp()) at where customer_id = any (%s)",
+                "select customer_id, currency, (windows_total(counts, total_count, tick, at))[3], "
+                "(windows_total(amounts, total_amount, tick, at))[3] from attempts, window_tick(clock_timestamp()) at where customer_id = any (%s)",
                 mine,
             ),
             spending=self._by_place(

@@ -51,7 +51,7 @@ begin
         from unnest(p_customer) with ordinality r (c, i)
         where p_rate is null
             or (select l.full_at from rate_limits l where l.subject = r.c and l.kind = 'customer' limit 1)
-                <= at + (p_burst - 1) * interval '1 s' / p_rate is not false
+                <= at + (p_burst - 1 + 1e-6) * interval '1 s' / p_rate is not false
             or (select x.payment_id from idempotency_keys x where x.customer_id = r.c and x.key = p_key[r.i] limit 1) is not null
         order by r.c, p_key[r.i]
         on conflict do nothing
@@ -162,10 +162,12 @@ $$;
 
 -- A definite failure ends its own lease, so that the next try need not wait for it.
 create or replace function abandon_claims(p_customer text[], p_key text[], p_token uuid[]) returns void
-    language sql as $$
+    language sql
+set enable_seqscan = off
+as $$
     update idempotency_keys x set lease_until = clock_timestamp() - interval '1 ms'
-    from unnest(p_customer, p_key, p_token) r (c, k, u)
-    where x.customer_id = r.c and x.key = r.k and x.claim_token = r.u and x.state = 'processing'
+    from (select * from unnest(p_customer, p_key, p_token) u (c, k, t) order by u.c, u.k) r
+    where x.customer_id = any (array[r.c]) and x.key = any (array[r.k]) and x.claim_token = any (array[r.t]) and x.state <> 'decided'
 $$;
 
 -- Takes one token for one subject outside a claim (API keys).
