@@ -125,12 +125,12 @@ async def recent_events(request: web.Request) -> web.Response:
 
 async def metrics_summary(request: web.Request) -> web.Response:
     """`GET /api/metrics`."""
-    return _json(request.app[SERVICES].metrics.summary())
+    return _json(await asyncio.to_thread(request.app[SERVICES].metrics.summary))  # takes milliseconds, which decisions should not wait for
 
 
 async def metrics(request: web.Request) -> web.Response:
     """`GET /metrics`."""
-    body = await asyncio.to_thread(request.app[SERVICES].metrics.exposition)  # takes milliseconds, which decisions should not wait for
+    body = await asyncio.to_thread(request.app[SERVICES].metrics.exposition)  # as above
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
