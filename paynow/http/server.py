@@ -25,18 +25,22 @@ def make_application(services: Services, *, request_max_bytes: int) -> web.Appli
 
 
 class Server:
-    """Listens on one address. `stop` takes no new connections, lets what is under way finish within the grace, and closes the rest."""
+    """Listens on one address. `stop` takes no new connections, lets what is under way finish within the grace, and closes the rest.
 
-    def __init__(self, app: web.Application, *, host: str, port: int, grace_s: float) -> None:
+    `shares_port` lets other processes of the same user listen there too (SO_REUSEPORT); the system spreads new connections over them.
+    """
+
+    def __init__(self, app: web.Application, *, host: str, port: int, grace_s: float, shares_port: bool = False) -> None:
         self._app = app
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
+        self._shares_port = shares_port
 
     async def start(self) -> int:
         """Starts listening and says on which port (0 in the settings takes a free one)."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024, reuse_port=self._shares_port)
         await site.start()
         return int(self._runner.addresses[0][1])
 

@@ -22,7 +22,7 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A worker's place among the others: its number, from 1, and the folder that all of them have. Numbers of living processes differ."""
+    """A worker's place among the others: its number, from 1, and the private folder of all of them. Numbers of living processes differ."""
 
     folder: Path
     worker: int
@@ -31,7 +31,7 @@ class Shared:
         """Before the first metric is made, once in a process: from here on its values are kept in the folder."""
         os.environ[VARIABLE] = str(self.folder)
         values.ValueClass = values.MultiProcessValue(lambda: self.worker)
-        self._pid_file(self.worker).write_text(str(os.getpid()))
+        self.file("worker", "pid").write_text(str(os.getpid()))
 
     def families(self) -> list[Metric]:
         """Every metric, over all workers; then what the system tells of each worker's process, labelled with its number."""
@@ -46,8 +46,20 @@ class Shared:
                 known.samples += [Sample(sample.name, {"worker": str(_number(file))}, sample.value) for sample in family.samples]
         return families.values()
 
-    def _pid_file(self, worker: int) -> Path:
-        return self.folder / f"worker_{worker}.pid"
+    def file(self, name: str, kind: str) -> Path:
+        """Where this worker keeps what the others may find under that name."""
+        return self.folder / f"{name}_{self.worker}.{kind}"
+
+    def files_of_others(self, name: str, kind: str) -> list[Path]:
+        """Where the others keep theirs; some may be of dead ones."""
+        return [path for path in self.folder.glob(f"{name}_*.{kind}") if path != self.file(name, kind)]
+
+    def leave(self) -> None:
+        """Takes this worker's files along, and with the last of all files the folder: for when the parent cannot do it."""
+        for path in self.folder.glob(f"*_{self.worker}.*"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     @staticmethod
     def forget(folder: Path, worker: int) -> None:
