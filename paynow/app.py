@@ -17,8 +17,9 @@ from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
 from paynow.http.keyring import Keyring
+from paynow.http.recent_events import RecentEvents
 from paynow.http.server import Server, make_application
-from paynow.http.services import RecentEvents, Services
+from paynow.http.services import Services
 from paynow.limit_share import LimitShare
 from paynow.observability.logs import loop_exception_handler
 from paynow.observability.metrics import Metrics
@@ -168,7 +169,7 @@ class Service:
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
 
-        services = Services(decide, reservations, store, keyring, metrics, _recent(plugins))
+        services = Services(decide, reservations, store, keyring, metrics, await self._recent_events())
         server = Server(
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
@@ -242,6 +243,15 @@ class Service:
         self._undo.append(end)
         return relay
 
+    async def _recent_events(self) -> RecentEvents | None:
+        sinks: Mapping[str, Any] = self._assembly.plugins.sinks
+        if "memory" not in sinks:
+            return None
+        recent = RecentEvents(sinks["memory"], self._shared)
+        self._undo.append(recent.close)
+        await recent.open()
+        return recent
+
     def _local_limiter(self, store: Store) -> RateLimiter | None:
         if self._settings.rate_limit.on_store_failure != "local":
             return None
@@ -267,8 +277,3 @@ class Service:
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("the last use of keys could not be noted yet")
             await self._clock.sleep(CHORES_EVERY_S)
-
-
-def _recent(plugins: Plugins) -> RecentEvents | None:
-    sinks: Mapping[str, Any] = plugins.sinks
-    return sinks.get("memory")

@@ -115,11 +115,11 @@ async def case(request: web.Request) -> web.Response:
 
 async def recent_events(request: web.Request) -> web.Response:
     """`GET /api/events/recent`."""
-    sink = request.app[SERVICES].recent_events
-    if sink is None:
+    recent = request.app[SERVICES].recent_events
+    if recent is None:
         raise NotFound("The memory sink is not among events.sinks")
     query = paging.read(request, filters={})
-    found = sink.recent(query.limit + 1, paging.integer_cursor(query.cursor))
+    found = await recent.recent(query.limit + 1, paging.integer_cursor(query.cursor))
     return _json(paging.page(found, query.limit, lambda entry: dict(entry[1]), lambda entry: entry[0]))
 
 

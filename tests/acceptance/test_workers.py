@@ -152,7 +152,23 @@ async def test_a_revoked_key_stops_working_in_both_within_ten_seconds(two_worker
     await eventually_async(refused, within_s=10)
 
 
-# ---------------------------------------------------------------- figures
+# ---------------------------------------------------------------- figures and events
+
+
+async def test_any_worker_tells_the_recent_events_of_all(two_workers: RunningService) -> None:
+    open_account(two_workers.dsn, "c_events", 10_000)
+    async with two_workers.client() as client:
+        for status, _, _ in await asyncio.gather(*(decide(client, body("c_events", "1.00", f"k-{n}")) for n in range(10))):
+            assert status == 200
+
+    async def told() -> bool:
+        async with two_workers.client() as client:
+            answers = await asyncio.gather(*(client.get("/api/events/recent?limit=200") for _ in range(16)))
+            events = [event for answer in answers for event in (await answer.json())["items"] if event["data"]["customerId"] == "c_events"]
+        return Counter(int(event["sequence"]) for event in events) == dict.fromkeys(range(1, 11), 16)
+
+    await eventually_async(told)
+    assert both_answered(two_workers)
 
 
 async def test_any_worker_tells_the_figures_of_all_and_a_death_loses_none(own_workers: RunningService) -> None:
