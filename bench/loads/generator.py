@@ -205,9 +205,7 @@ def _whole(received: bytes) -> bool:
 
 def _requests(load: Load) -> Any:
     """A function that makes the next request."""
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {API_KEY}\r\nContent-Type: application/json\r\nContent-Length: "
-    )
+    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {API_KEY}\r\nContent-Type: application/json\r\nContent-Length: "
     chance = random.Random(load.seed).random
     numbers = count(1)
     customers, favourite, prefix, span = load.crowd.customers, load.crowd.favourite_share, load.prefix, AMOUNT_MINOR_MAX - AMOUNT_MINOR_MIN + 1

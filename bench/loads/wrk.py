@@ -1,4 +1,4 @@
-"""The closed loop of `wrk`: so many connections, each asking again as soon as it was answered. The script makes the payments and tells the figures."""
+"""The closed loop of `wrk`: so many connections, each asking again as soon as it was answered. A script makes the payments and tells the figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(load: Load) -> Answers:
 
 
 def parse(output: str, *, cpu_s: float) -> Answers:
-    """The answers out of what `wrk` and its script wrote; `wrk` counts statuses of 400 and above as errors. Raises `ValueError` if they are not there."""
+    """The answers out of what `wrk` and its script wrote; statuses of 400 and above are errors to it. Raises `ValueError` without figures."""
     line = next((line for line in output.splitlines() if line.startswith(FIGURES)), None)
     if line is None:
         raise ValueError(f"wrk told no figures:\n{output}")

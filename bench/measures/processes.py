@@ -1,4 +1,4 @@
-"""Processor time and memory of a process with all that descends from it, from /proc. Children that have ended count: their parent keeps their time."""
+"""Processor time and memory of a process and its descendants, from /proc. Children that ended count too: their parent keeps their time."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def paynow_database(stage: Stage, database: str, customers: int) -> None:
 def usual_database(stage: Stage, database: str, customers: int) -> None:
     """Tables and accounts of the FastAPI service."""
     stage.run(database, Path(__file__).with_name("usual.sql").read_text())
-    stage.run(database, "insert into accounts (customer_id, currency, available) select 'c_' || n, 'USD', 1e12 from generate_series(0, %s) n", customers - 1)
+    stage.run(
+        database, "insert into accounts (customer_id, currency, available) select 'c_' || n, 'USD', 1e12 from generate_series(0, %s) n", customers - 1
+    )
 
 
 def write_configuration(place: Path) -> None:
@@ -79,7 +81,12 @@ def write_configuration(place: Path) -> None:
 def command(stage: Stage, database: str, *arguments: str) -> str:
     """Runs `paynow` on a database; what it wrote. Raises `RuntimeError` with its words if it fails."""
     ended = subprocess.run(
-        [sys.executable, "-m", "paynow", *arguments], cwd=stage.folder, env=paynow_environment(stage, database), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "paynow", *arguments],
+        cwd=stage.folder,
+        env=paynow_environment(stage, database),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if ended.returncode:
         raise RuntimeError(f"paynow {' '.join(arguments)} on {database}:\n{ended.stdout}{ended.stderr}")
@@ -88,9 +95,7 @@ def command(stage: Stage, database: str, *arguments: str) -> str:
 
 def paynow_environment(stage: Stage, database: str) -> dict[str, str]:
     """What a PayNow of the bench finds in its environment."""
-    return environment(
-        DATABASE_URL=stage.dsn(database), API_KEY=API_KEY, LOG_HASH_KEY=HASH_KEY, PAYNOW_CONFIG=str(stage.folder / "bench.toml")
-    )
+    return environment(DATABASE_URL=stage.dsn(database), API_KEY=API_KEY, LOG_HASH_KEY=HASH_KEY, PAYNOW_CONFIG=str(stage.folder / "bench.toml"))
 
 
 @contextmanager
@@ -109,9 +114,7 @@ def at_work(rival: Rival, stage: Stage) -> Iterator[Serving]:
 
 
 def _paynow(name: str, title: str, *module: str) -> Rival:
-    return Rival(
-        name, title, module, ready="/readyz", database=name, stored="select count(*) from payments", counts=True, prepare=paynow_database
-    )
+    return Rival(name, title, module, ready="/readyz", database=name, stored="select count(*) from payments", counts=True, prepare=paynow_database)
 
 
 PAYNOW = _paynow("paynow", "PayNow", "paynow", "serve", "--port", "{port}")

@@ -23,6 +23,7 @@ import asyncpg
 import orjson
 from fastapi import Depends, FastAPI, Header, HTTPException, Response
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 CONNECTIONS = 20
 ID = r"^[A-Za-z0-9_.:-]{1,64}$"
@@ -53,13 +54,13 @@ DELIVER = "delete from outbox where id in (select id from outbox order by id lim
 class Payment(BaseModel):
     """The body of a request."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel)
 
-    customerId: Annotated[str, Field(pattern=ID)]
-    payeeId: Annotated[str, Field(pattern=ID)]
+    customer_id: Annotated[str, Field(pattern=ID)]
+    payee_id: Annotated[str, Field(pattern=ID)]
     amount: Annotated[Decimal, Field(gt=0, decimal_places=2, max_digits=16)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-    idempotencyKey: Annotated[str, Field(pattern=r"^[ -~]{1,255}$")]
+    idempotency_key: Annotated[str, Field(pattern=r"^[ -~]{1,255}$")]
 
 
 @asynccontextmanager
@@ -93,11 +94,11 @@ def authenticated(x_api_key: Annotated[str, Header()]) -> None:
 @app.post("/api/payments/decide", dependencies=[Depends(authenticated)])
 async def decide(payment: Payment) -> Response:
     amount_minor = int(payment.amount * 100)
-    facts = f"{payment.customerId}\n{payment.payeeId}\n{amount_minor}\n{payment.currency}"
+    facts = f"{payment.customer_id}\n{payment.payee_id}\n{amount_minor}\n{payment.currency}"
     fingerprint = hashlib.sha256(facts.encode()).digest()
     async with app.state.pool.acquire() as db, db.transaction():
-        if not await db.fetchval(KEY_INSERT, payment.customerId, payment.idempotencyKey, fingerprint):
-            known = await db.fetchrow(KEY_READ, payment.customerId, payment.idempotencyKey)
+        if not await db.fetchval(KEY_INSERT, payment.customer_id, payment.idempotency_key, fingerprint):
+            known = await db.fetchrow(KEY_READ, payment.customer_id, payment.idempotency_key)
             if known["fingerprint"] != fingerprint:
                 raise HTTPException(422, "the same key with another body")
             return Response(known["answer"], media_type="application/json", headers={"Idempotent-Replayed": "true"})
@@ -107,7 +108,7 @@ async def decide(payment: Payment) -> Response:
 async def decide_new(db: asyncpg.Connection, payment: Payment, amount_minor: int) -> bytes:
     """Reads, judges and writes one payment inside the caller's transaction; returns the answer."""
     began = time.perf_counter()
-    customer, payee, currency = payment.customerId, payment.payeeId, payment.currency
+    customer, payee, currency = payment.customer_id, payment.payee_id, payment.currency
     payment_id = uuid.uuid4()
     available = await db.fetchval(ACCOUNT_LOCK, customer, currency) or 0
     balance_ms = (time.perf_counter() - began) * 1000
@@ -140,7 +141,7 @@ async def decide_new(db: asyncpg.Connection, payment: Payment, amount_minor: int
         await db.execute(LEDGER, customer, currency, payment_id, amount_minor)
     event = {"paymentId": payment_id, "customerId": customer, "payeeId": payee, "amountMinor": amount_minor, "decision": decision}
     await db.execute(EVENT, orjson.dumps(event).decode())
-    await db.execute(KEY_ANSWER, customer, payment.idempotencyKey, body)
+    await db.execute(KEY_ANSWER, customer, payment.idempotency_key, body)
     return body
 
 
