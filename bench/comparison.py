@@ -83,8 +83,8 @@ def open_loop(stage: Stage, *, maximum: float, seconds: float, repeats: int, war
                 answers = generator.run(Load(serving.port, key, seconds, crowd, rate=maximum * share))
                 check_drained(stage, PAYNOW.database or "")
             found.setdefault(share, []).append(answers.document())
-            say(
-                f"open loop at {share:.0%}: p99 {answers.p99_ms:.1f} ms, p99.9 {answers.p999_ms:.1f} ms, generator late p99 {answers.late_p99_ms:.1f} ms"
+            say.done(
+                f"open loop at {share:.0%}: p99 {answers.p99_ms:.1f} ms, p99.9 {answers.p999_ms:.1f} ms, itself late {answers.late_p99_ms:.1f} ms"
             )
     check_audit(stage, PAYNOW.database or "")
     return [{"share": share, "rate": maximum * share, **_medians(documents)} for share, documents in found.items()]

@@ -8,16 +8,17 @@ from bench.report.page import machine_line
 
 BEGIN = "<!-- bench: begin; `make bench` writes what stands here -->"
 END = "<!-- bench: end -->"
+RESULTS = "bench/results"
 
 
 def section(document: Document, day: str) -> str:
     """What stands between the marks."""
     parts = [
-        f"![Throughput of PayNow and its rivals, and PayNow's times at fixed rates](bench/results/{day}.svg)\n",
+        f"![Throughput of PayNow and its rivals, and PayNow's times at fixed rates]({RESULTS}/{day}.svg)\n",
         tables.comparison(document),
         tables.aims(verdicts(document)),
         machine_line(document),
-        f"CPU is seconds of processor time for 1,000 decisions. All of it, and what bounds the aims that were missed: [{day}](bench/results/{day}.md).\n",
+        f"CPU is seconds of processor time for 1,000 decisions. All of it, and what bounds the aims that were missed: [{day}]({RESULTS}/{day}.md).\n",
     ]
     return "\n".join(parts)
 
