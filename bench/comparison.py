@@ -9,15 +9,17 @@ from typing import Any
 from bench.loads import Crowd, Load, generator, pgbench
 from bench.measures.figures import median_of
 from bench.processes import DidNotServe
-from bench.servers.rivals import PAYNOW, SERVERS, Rival, at_work
+from bench.servers.rivals import PAYNOW, SERVERS, UNBATCHED, Rival, at_work
 from bench.stage import Stage
-from bench.turns import Figures, check_audit, check_drained, close_loop, pgbench_turn, server_turn
+from bench.turns import Broken, Figures, check_audit, check_drained, close_loop, pgbench_turn, server_turn
 from bench.voice import Voice
 
 PGBENCH = "pgbench"
 PGBENCH_TITLE = f"pgbench simple-update, {pgbench.CLIENTS} clients (a bare update from C)"
 OPEN_SHARES = (0.25, 0.5, 0.75)
 OPEN_REPEATS_MAX = 3
+UNBATCHED_MAX = 1.1
+"""Decisions in a statement: each has its own, and a few are under way when the counting begins and ends."""
 
 
 def compare(stage: Stage, *, rounds: int, seconds: float, warmup_s: float, crowd: Crowd, say: Voice, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def compare(stage: Stage, *, rounds: int, seconds: float, warmup_s: float, crowd
                 say.less(rounds - round_number)
                 say(f"{name} does not serve here and is left out: {str(error).splitlines()[-1]}")
                 continue
+            if name == UNBATCHED.name:
+                check_unbatched(found)
             turns.setdefault(name, []).append(found)
             say.done(f"round {round_number + 1} of {rounds}  {name:<10} {found.decisions_per_s:8,.0f}/s  p99 {found.p99_ms:6.1f} ms")
     for rival in servers:
@@ -88,6 +92,12 @@ def open_loop(stage: Stage, *, maximum: float, seconds: float, repeats: int, war
             )
     check_audit(stage, PAYNOW.database or "")
     return [{"share": share, "rate": maximum * share, **_medians(documents)} for share, documents in found.items()]
+
+
+def check_unbatched(found: Figures) -> None:
+    """Nothing may have shared a statement. Raises `Broken`."""
+    if max(found.batch_claim or 0, found.batch_settle or 0) > UNBATCHED_MAX:
+        raise Broken(f"payments shared statements although bench/servers/unbatched.py forbids it: {found.batch_claim}, {found.batch_settle}")
 
 
 def medians(turns: Sequence[Figures]) -> dict[str, float | None]:

@@ -12,9 +12,9 @@ import random
 import threading
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from queue import Queue
@@ -22,7 +22,6 @@ from typing import Any
 from uuid import UUID
 
 import psycopg2
-import psycopg2.extensions as pg
 
 from bench.servers.rivals import command, write_configuration
 from bench.stage import Stage
@@ -44,6 +43,7 @@ PAST = timedelta(days=7), timedelta(days=1)
 TTL = timedelta(days=3650)
 CHUNK_PAYMENTS = 20_000
 CHUNKS_AHEAD = 3
+COPY_BYTES = 1 << 20
 NOTHING = "{" + ",".join(["0"] * 45) + "}"
 
 COLUMNS = {
@@ -76,7 +76,7 @@ class Past:
 
     def __init__(self, size: Size, policy_version: str, now: datetime) -> None:
         self._size = size
-        self._version = policy_version
+        self.policy_version = policy_version
         self._begin_ms, self._end_ms = (int((now - ago).timestamp() * 1000) for ago in PAST)
         self._shards = array("H", (shard_of.__wrapped__(f"c_{number}") for number in range(size.customers)))
         self._allowed = array("L", bytes(array("L").itemsize * size.customers))
@@ -112,7 +112,7 @@ class Past:
             yield {name: "".join(lines) for name, lines in rows.items()}
 
     def _chunk(self, numbers: range) -> dict[str, str]:
-        size, version, template, bits = self._size, self._version, self._template, self._bits
+        size, version, template, bits = self._size, self.policy_version, self._template, self._bits
         span_ms = self._end_ms - self._begin_ms
         every = size.payments // size.favourite if size.favourite else size.payments + 1
         payments, keys, entries, payees = [], [], [], []
@@ -163,24 +163,13 @@ def fill(stage: Stage, size: Size, say: Voice) -> dict[str, Any]:
     stage.make_database(DATABASE)
     write_configuration(stage.folder)
     command(stage, DATABASE, "migrate")
-    policy = (stage.folder / "policy.toml").read_text()
-    past = Past(size, hashlib.sha256(policy.encode()).hexdigest()[:32], datetime.now(UTC))
     say.begin("filling", size.payments)
-    with closing(psycopg2.connect(stage.dsn(DATABASE))) as connection, connection.cursor() as cursor:
-        # The rows refer to each other as they should; checking each of them anew would take longer than writing them. The audit checks all.
-        cursor.execute("set session_replication_role = replica")
-        cursor.execute(f"truncate {', '.join(COLUMNS)}, policies cascade")
-        cursor.execute("insert into policies (version, body, author, active) values (%s, %s, 'bench fill', true)", (past._version, policy))
-        for rows in _made_ahead(past):
-            _copy(cursor, rows)
-            say.done(steps=rows.get("payments", "").count("\n"))
-        connection.commit()
+    size = copy_past(stage.dsn(DATABASE), size, (stage.folder / "policy.toml").read_text(), done=lambda payments: say.done(steps=payments))
     copied_s = time.monotonic() - began
     say(f"copied in {copied_s:,.0f} s; vacuum and analyze")
     stage.run(DATABASE, "vacuum (analyze)")
     stage.run("postgres", "checkpoint")
-    told = json.dumps(asdict(Size(size.payments, size.customers, size.favourite, past.last_id)))
-    stage.run(DATABASE, f"comment on database {DATABASE} is %s", told)
+    stage.run(DATABASE, f"comment on database {DATABASE} is %s", json.dumps(asdict(size)))
     return {
         "payments": size.payments,
         "customers": size.customers,
@@ -189,6 +178,26 @@ def fill(stage: Stage, size: Size, say: Voice) -> dict[str, Any]:
         "filled_s": round(time.monotonic() - began, 1),
         "database_gb": round(stage.number(DATABASE, "select pg_database_size(%s)", DATABASE) / 1024**3, 2),
     }
+
+
+def copy_past(dsn: str, size: Size, policy: str, *, done: Callable[[int], None] = lambda payments: None) -> Size:
+    """Empties a database that has the schema and writes the past into it, in one transaction; the size with its last id.
+
+    `policy` is the text of the active one; `done` is told how many payments were written. The role has to be a superuser.
+    """
+    past = Past(size, hashlib.sha256(policy.encode()).hexdigest()[:32], datetime.now(UTC))
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        # The rows refer to each other as they should; checking each of them anew would take longer than writing them. The audit checks all.
+        cursor.execute("set session_replication_role = replica")
+        cursor.execute(f"truncate {', '.join(COLUMNS)}, policies cascade")
+        cursor.execute("insert into policies (version, body, author, active) values (%s, %s, 'bench fill', true)", (past.policy_version, policy))
+        for rows in _made_ahead(past):
+            for table, text in rows.items():
+                if text:
+                    cursor.copy_expert(f"copy {table} ({COLUMNS[table]}) from stdin with (freeze)", io.BytesIO(text.encode()), size=COPY_BYTES)
+            done(rows.get("payments", "").count("\n"))
+        connection.commit()
+    return replace(size, last_id=past.last_id)
 
 
 def filled_size(stage: Stage) -> Size | None:
@@ -222,12 +231,6 @@ def _made_ahead(past: Past) -> Iterator[dict[str, str]]:
         if isinstance(rows, BaseException):
             raise rows
         yield rows
-
-
-def _copy(cursor: pg.cursor, rows: dict[str, str]) -> None:
-    for table, text in rows.items():
-        if text:
-            cursor.copy_expert(f"copy {table} ({COLUMNS[table]}) from stdin with (freeze)", io.BytesIO(text.encode()), size=1 << 20)
 
 
 def _text(at_ms: int) -> str:

@@ -74,11 +74,10 @@ class Generator:
     def run(self) -> Answers:
         """Sends, receives, and sums up."""
         began = time.perf_counter()
-        until = began + self._load.seconds
         if self._load.rate is None:
-            self._loop_closed(until)
+            self._loop_closed(began + self._load.seconds)
         else:
-            self._loop_open(began, until)
+            self._loop_open(began)
         stopped = time.perf_counter()
         while self._busy and time.perf_counter() < stopped + DRAIN_S:
             self._receive(0.1, again=None)
@@ -94,17 +93,17 @@ class Generator:
         while time.perf_counter() < until:
             self._receive(0.1, again=until)
 
-    def _loop_open(self, began: float, until: float) -> None:
-        assert self._load.rate is not None
-        gap = 1 / self._load.rate
-        due = began
-        while due < until:
+    def _loop_open(self, began: float) -> None:
+        rate = self._load.rate
+        assert rate is not None
+        asked, to_ask = 0, round(rate * self._load.seconds)
+        while asked < to_ask:
             now = time.perf_counter()
-            while due <= now and due < until:
-                self._waiting.append(due)
-                due += gap
+            while asked < to_ask and began + asked / rate <= now:
+                self._waiting.append(began + asked / rate)
+                asked += 1
             self._send_waiting()
-            self._receive(max(0.0, due - time.perf_counter()), again=None)
+            self._receive(max(0.0, began + asked / rate - time.perf_counter()), again=None)
 
     def _send_waiting(self) -> None:
         while self._waiting and (self._idle or len(self._open) < self._load.connections_max):
