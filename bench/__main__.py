@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ from bench.servers.rivals import SERVERS
 from bench.stage import Stage, lasting_stage, private_stage
 from bench.turns import Broken, check_audit
 from bench.voice import Voice
+
+EXIT_TERMINATED = 143
 
 minutes_option = click.option("--minutes", type=click.FloatRange(min=0.05), default=10.0, show_default=True, help="How long the load lasts.")
 customers_option = click.option("--customers", type=click.IntRange(100), default=10_000, show_default=True, help="Customers of the load.")
@@ -154,6 +157,7 @@ def _end(part: str, found: dict[str, Any], facts: dict[str, Any], say: Voice, *,
 
 
 def _main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that everything that was started is stopped
     try:
         bench(prog_name="bench", standalone_mode=True)
     except (Broken, DidNotServe, RuntimeError) as error:

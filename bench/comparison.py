@@ -15,7 +15,7 @@ from bench.turns import Broken, Figures, check_audit, check_drained, close_loop,
 from bench.voice import Voice
 
 PGBENCH = "pgbench"
-PGBENCH_TITLE = f"pgbench simple-update, {pgbench.CLIENTS} clients (a bare update from C)"
+PGBENCH_TITLE = f"pgbench simple-update, {pgbench.CLIENTS} clients"
 OPEN_SHARES = (0.25, 0.5, 0.75)
 OPEN_REPEATS_MAX = 3
 UNBATCHED_MAX = 1.1

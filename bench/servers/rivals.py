@@ -119,7 +119,7 @@ def _paynow(name: str, title: str, *module: str) -> Rival:
 
 PAYNOW = _paynow("paynow", "PayNow", "paynow", "serve", "--port", "{port}")
 PAYNOW_2 = _paynow("paynow_2", "PayNow, 2 workers", "paynow", "serve", "--port", "{port}", "--workers", "2")
-FLOOR = Rival("floor", "Floor: bare aiohttp, parse and schema, no database", ("bench.servers.floor", "{port}"), ready="/")
+FLOOR = Rival("floor", "Floor: bare aiohttp, parse and schema only", ("bench.servers.floor", "{port}"), ready="/")
 UNBATCHED = _paynow("unbatched", "PayNow without batching (aiopg)", "bench.servers.unbatched", "serve", "--port", "{port}")
 USUAL = Rival(
     "usual",
