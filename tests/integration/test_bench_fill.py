@@ -16,7 +16,7 @@ POLICY = raised((folder("config") / "policy.toml").read_text(encoding="utf-8"))
 def test_a_filled_database_is_clean_and_holds_what_was_asked(database: str) -> None:
     done: list[int] = []
     filled = copy_past(database, SIZE, POLICY, done=done.append)
-    assert [finding for finding in audit(database, retention_h=0)[1] if finding.offenders] == []
+    assert [finding for finding in audit(database)[1] if finding.offenders] == []
     assert sum(done) == 3_000
     assert execute(database, "select count(*), count(distinct payment_id), count(distinct customer_id) from payments") == [(3_000, 3_000, 40)]
     assert execute(database, "select count(*) from payments where customer_id = 'c_0'") == [(300,)]
@@ -38,4 +38,4 @@ async def test_paynow_goes_on_from_the_past(database: str, tmp_path) -> None:
             again = await client.post("/api/payments/decide", json=body("c_0", f"{amount / 100:.2f}", "fill-0", payeeId=payee))
             assert again.headers["Idempotent-Replayed"] == "true"
             assert (await again.json())["paymentId"] == payment_id
-    assert [finding for finding in audit(database, retention_h=0)[1] if finding.offenders] == []
+    assert [finding for finding in audit(database)[1] if finding.offenders] == []
