@@ -274,8 +274,6 @@ class Decide:
     async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
         payment = claim.payment
         policy = await self._policies.get(claim.policy_version)
-        if policy.version != claim.policy_version:
-            claim = replace(claim, policy_version=policy.version)
         deadline = Deadline(self._limits.deadline_s, self._clock.monotonic)
         trace = Trace()
         trace.plan(self._tools, policy.version)
