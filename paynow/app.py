@@ -175,6 +175,7 @@ class Service:
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
             port=settings.server.port,
+            in_flight_max=settings.server.in_flight_max,
             drain_s=settings.server.drain_s,
             grace_s=settings.server.shutdown_grace_s,
             clock=clock,

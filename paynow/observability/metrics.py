@@ -141,6 +141,10 @@ class Metrics:
         self._requests[route, method, str(status)].inc()
         self._request_s[route, method].observe(seconds)
 
+    def payment_turned_away(self) -> None:
+        """A request for a decision was refused before it was read, because too many are in flight."""
+        self._turned_away.inc()
+
     def rate_limited(self, kind: str) -> None:
         """A request was refused by the limit of a `customer` or an `api_key`."""
         self._limited[kind,].inc()
