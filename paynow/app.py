@@ -187,6 +187,8 @@ class Service:
         return Store(
             self._dsn,
             connections_max=database.connections_max,
+            lanes=database.lanes,
+            batch_max=database.batch_max,
             connect_timeout_s=database.connect_timeout_ms / 1000,
             acquire_timeout_s=database.acquire_timeout_ms / 1000,
             statement_timeout_s=database.statement_timeout_ms / 1000,

@@ -20,4 +20,5 @@ class Clock:
 
 def rfc3339(moment: datetime) -> str:
     """A moment as RFC 3339 text in UTC with milliseconds: `2026-11-24T10:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -27,6 +27,7 @@ def new_id(
     random_bits: Callable[[int], int] = secrets.randbits,
 ) -> UUID:
     """A new id for something of this customer, ordered by time."""
-    high = (now_ms() & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | random_bits(12)
-    low = 0b10 << 62 | random_bits(46) << 16 | shard_of(customer_id)
+    random = random_bits(58)
+    high = (now_ms() & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | random >> 46
+    low = 0b10 << 62 | (random & 0x3FFF_FFFF_FFFF) << 16 | shard_of(customer_id)
     return UUID(int=high << 64 | low)

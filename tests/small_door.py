@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from aiohttp import web
 
 from bad_bodies import REQUEST_MAX_BYTES
@@ -23,7 +21,7 @@ def small_door() -> web.Application:
 async def _decide(request: web.Request) -> web.Response:
     document = await read_json_object(request, KNOWN_FIELDS)
     asked = read_decide_request(document, request.headers.getall("Idempotency-Key", []), request[middlewares.REQUEST_ID])
-    return web.json_response({**asdict(asked), "fingerprint": asked.fingerprint.hex()})
+    return web.json_response({**asked._asdict(), "fingerprint": asked.fingerprint.hex()})
 
 
 async def _page(request: web.Request) -> web.Response:

@@ -279,6 +279,14 @@ class TwoServices:
         """Whether none of their keys is still being decided."""
         return self.execute("select count(*) = 0 from idempotency_keys where state = 'processing' and customer_id = any (%s)", list(customers))[0][0]
 
+    async def all_claimed(self, slots: Sequence[tuple[str, str]]) -> bool:
+        """Whether these keys are being decided, each under a lease that has not run out."""
+        rows = self.execute(
+            "select customer_id, key from idempotency_keys where state = 'processing' and lease_until > clock_timestamp() and customer_id = any (%s)",
+            [customer for customer, _ in slots],
+        )
+        return set(slots) <= set(rows)
+
     def events(self, customers: Sequence[str]) -> list[tuple[str, Event]]:
         """Every event with its id, once: those that wait (asked first) and those that were delivered. None can slip through between."""
         waiting = self.execute(
@@ -345,12 +353,13 @@ class TwoServices:
             sequences={customer: sorted(numbers) for customer, numbers in sequences.items()},
             cases=Counter(payment_id for (payment_id,) in self.execute("select payment_id::text from cases where customer_id = any (%s)", mine)),
             attempts=self._by_place(
-                "select customer_id, currency, (windows_total(counts, as_of, clock_timestamp()))[3], "
-                "(windows_total(amounts, as_of, clock_timestamp()))[3] from attempts where customer_id = any (%s)",
+                "select customer_id, currency, (windows_total(counts, total_count, tick, at))[3], "
+                "(windows_total(amounts, total_amount, tick, at))[3] from attempts, window_tick(clock_timestamp()) at where customer_id = any (%s)",
                 mine,
             ),
             spending=self._by_place(
-                "select customer_id, currency, allowed_count, allowed_sum::bigint from spending where customer_id = any (%s)", mine
+                "select customer_id, currency, allowed_count, allowed_sum::bigint from accounts where allowed_count > 0 and customer_id = any (%s)",
+                mine,
             ),
             payees={
                 (customer, payee)

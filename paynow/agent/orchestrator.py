@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pluggy
 from loguru import logger
@@ -19,7 +18,7 @@ from paynow.agent.outcome import OK, SKIPPED, Outcome, skipped
 from paynow.agent.plan import Plan, PlannedTool
 from paynow.agent.ports import Ports, Withheld
 from paynow.agent.retry import Deadline, backoff_s
-from paynow.agent.toolbox import Errand, ToolRunner
+from paynow.agent.toolbox import Attempt, Errand, ToolRunner
 from paynow.agent.trace import Trace
 from paynow.agent.watchdog import Watchdog
 from paynow.clock import Clock
@@ -42,8 +41,7 @@ class Meters(Protocol):
         """A tool's breaker is now `closed`, `open` or `half_open`. Called once for each tool at the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(NamedTuple):
     """What the READ tools said: the output of each that answered, and the fallback of each that did not, in the plan's order."""
 
     outputs: dict[str, dict[str, Any]]
@@ -114,10 +112,31 @@ class Agent:
         return ToolRunner(planned, self._settings, self._ports, watchdog=self._watchdog, clock=self._clock, state_changed=state_changed)
 
     async def _side_by_side(self, runners: Sequence[ToolRunner], errand: Errand) -> list[Outcome]:
-        if len(runners) < 2:
-            return [await self._call(runner, errand) for runner in runners]
+        firsts = [self._begin(runner, errand, 1) for runner in runners]
+        begun = [(runner, first) for runner, first in zip(runners, firsts, strict=True) if isinstance(first, Attempt)]
+        if begun:
+            try:
+                await _Gate([attempt for _, attempt in begun]).opens
+            except BaseException:
+                for runner, attempt in begun:
+                    runner.give_up(attempt)
+                raise
+            if len(begun) == len(runners) and all(attempt.went_well for _, attempt in begun):
+                return self._all_well(begun, errand)
+        return await self._one_by_one(runners, firsts, errand) if runners else []
+
+    def _all_well(self, begun: Sequence[tuple[ToolRunner, Attempt]], errand: Errand) -> list[Outcome]:
+        """Nearly every payment: each tool has answered at once."""
+        outcomes = [runner.conclude(attempt) for runner, attempt in begun]
+        for outcome, (runner, attempt) in sorted(zip(outcomes, begun, strict=True), key=_when_ended):
+            self._record(runner, errand, 1, outcome)
+            self._tell_finished(runner, errand, 1, outcome, attempt.started)
+        return outcomes
+
+    async def _one_by_one(self, runners: Sequence[ToolRunner], firsts: Sequence[Attempt | Outcome], errand: Errand) -> list[Outcome]:
+        """Each tool goes its own way from its first attempt on."""
         loop = asyncio.get_running_loop()
-        calls = [loop.create_task(self._call(runner, errand)) for runner in runners]
+        calls = [loop.create_task(self._call(runner, errand, first)) for runner, first in zip(runners, firsts, strict=True)]
         try:
             ended, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -130,10 +149,10 @@ class Agent:
                 raise error
         return [call.result() for call in calls]
 
-    async def _call(self, runner: ToolRunner, errand: Errand) -> Outcome:
-        began = self._clock.monotonic()
+    async def _call(self, runner: ToolRunner, errand: Errand, first: Attempt | Outcome) -> Outcome:
+        began = first.started if isinstance(first, Attempt) else self._clock.monotonic()
         attempt = 1
-        outcome = await self._attempt(runner, errand, attempt)
+        outcome = await self._end(runner, errand, attempt, first)
         while outcome.again and attempt < runner.settings.attempts:
             wait_s = backoff_s(attempt, runner.settings.backoff_ms / 1000, self._random)
             attempt += 1
@@ -144,20 +163,27 @@ class Agent:
                 call = ToolCall(errand.payment.payment_id, runner.name)
                 self._retry_scheduled(call=call, attempt=attempt - 1, wait_s=wait_s, error=outcome.error)
             await self._clock.sleep(wait_s)
-            outcome = await self._attempt(runner, errand, attempt)
+            outcome = await self._end(runner, errand, attempt, self._begin(runner, errand, attempt))
+        self._tell_finished(runner, errand, attempt, outcome, began)
+        return outcome
+
+    def _begin(self, runner: ToolRunner, errand: Errand, number: int) -> Attempt | Outcome:
+        admitted = runner.admit(errand.deadline)
+        if isinstance(admitted, Outcome):
+            return admitted
+        if number == 1 and self._started:
+            self._started(call=ToolCall(errand.payment.payment_id, runner.name))
+        return runner.begin(errand, number, admitted)
+
+    async def _end(self, runner: ToolRunner, errand: Errand, number: int, begun: Attempt | Outcome) -> Outcome:
+        outcome = begun if isinstance(begun, Outcome) else await runner.end(begun)
+        return self._record(runner, errand, number, outcome)
+
+    def _tell_finished(self, runner: ToolRunner, errand: Errand, attempt: int, outcome: Outcome, began: float) -> None:
         if self._finished:
             made = attempt - (outcome.status == SKIPPED)
             call = ToolCall(errand.payment.payment_id, runner.name)
             self._finished(call=call, outcome=ToolOutcome(outcome.status, made, round((self._clock.monotonic() - began) * 1000, 2)))
-        return outcome
-
-    async def _attempt(self, runner: ToolRunner, errand: Errand, number: int) -> Outcome:
-        admitted = runner.admit(errand.deadline)
-        if isinstance(admitted, Outcome):
-            return self._record(runner, errand, number, admitted)
-        if number == 1 and self._started:
-            self._started(call=ToolCall(errand.payment.payment_id, runner.name))
-        return self._record(runner, errand, number, await runner.attempt(errand, number, admitted))
 
     def _record(self, runner: ToolRunner, errand: Errand, number: int, outcome: Outcome) -> Outcome:
         errand.trace.tool(runner.name, number, outcome.status, outcome.seconds, output=outcome.output, error=outcome.error)
@@ -165,3 +191,31 @@ class Agent:
         if outcome.status not in (OK, SKIPPED):
             runner.log.bind(attempt=number, error=outcome.error).opt(exception=outcome.raised).warning("tool attempt failed")
         return outcome
+
+
+class _Gate:
+    """`opens` when all attempts have ended well, when one has not, and when the time of one is over."""
+
+    __slots__ = ("_left", "_timer", "opens")
+
+    def __init__(self, attempts: Sequence[Attempt]) -> None:
+        loop = asyncio.get_running_loop()
+        self._left = len(attempts)
+        self.opens: asyncio.Future[None] = loop.create_future()
+        self._timer = loop.call_later(min([attempt.limit_s for attempt in attempts]), self._open)
+        for attempt in attempts:
+            attempt.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        self._left -= 1
+        if not self._left or task.cancelled() or task.result().status != OK:
+            self._open()
+
+    def _open(self) -> None:
+        self._timer.cancel()
+        if not self.opens.done():
+            self.opens.set_result(None)
+
+
+def _when_ended(ended: tuple[Outcome, Any]) -> float:
+    return ended[0].seconds

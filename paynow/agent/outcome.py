@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from paynow.plugin_api import ToolError
 
@@ -13,8 +12,7 @@ OK, ERROR, TIMEOUT, INVALID, SKIPPED = "ok", "error", "timeout", "invalid", "ski
 _CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One attempt: `ok` with its checked output, or another status with an error code.
 
     `again` says whether another attempt may help; `raised` is what a plugin's author will want to see the place of in the log.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from loguru import logger
 
@@ -32,8 +31,7 @@ STRAYS_MAX = 64
 _OFF_LOOP: Any = Withheld("no_ports_on_a_thread")
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
+class Errand(NamedTuple):
     """What one payment's calls have in common."""
 
     payment: Payment
@@ -41,6 +39,26 @@ class Errand:
     trace: Trace
     cases: Cases
     verdict: Verdict | None
+
+
+class Attempt:
+    """One attempt that runs in a task of its own, since `started` and for `limit_s` at most; `reason` says what set the limit."""
+
+    __slots__ = ("admitted", "guard", "limit_s", "reason", "started", "task")
+
+    def __init__(self, guard: Guard, admitted: int, started: float, limit_s: float, reason: str) -> None:
+        self.guard = guard
+        self.admitted = admitted
+        self.started = started
+        self.limit_s = limit_s
+        self.reason = reason
+        self.task: asyncio.Task[Outcome]
+
+    @property
+    def went_well(self) -> bool:
+        """Whether it has ended with an output and nothing else is to be said of it."""
+        task = self.task
+        return task.done() and not task.cancelled() and task.result().status == OK and self.guard.trouble is None
 
 
 class ToolRunner:
@@ -74,37 +92,53 @@ class ToolRunner:
         admitted = self._breaker.admit()
         return skipped("breaker_open") if admitted is None else admitted
 
-    async def attempt(self, errand: Errand, number: int, admitted: int) -> Outcome:
-        """Calls the tool once, within its time limit and what is left of the deadline.
+    def begin(self, errand: Errand, number: int, admitted: int) -> Attempt:
+        """Calls the tool once, within its time limit and what is left of the deadline. Every attempt has to be ended or given up."""
+        left_s = errand.deadline.left()
+        guard = Guard(self._ports, errand.cases)
+        started = self._monotonic()
+        if self._timeout_s <= left_s:
+            attempt = Attempt(guard, admitted, started, self._timeout_s, "time_limit")
+        else:
+            attempt = Attempt(guard, admitted, started, left_s, "deadline")
+        attempt.task = asyncio.get_running_loop().create_task(self._run(self._context(errand, number, attempt.limit_s, guard), started))
+        return attempt
+
+    async def end(self, attempt: Attempt) -> Outcome:
+        """Waits until the attempt has ended or its time is over; see `conclude`."""
+        try:
+            await asyncio.wait((attempt.task,), timeout=attempt.started + attempt.limit_s - self._monotonic())
+        except BaseException:
+            self.give_up(attempt)
+            raise
+        return self.conclude(attempt)
+
+    def conclude(self, attempt: Attempt) -> Outcome:
+        """What came of an attempt; if it has not ended, its time is over.
 
         Raises the `Refusal` that came out of a port, whatever the tool made of it, and `StoreUnavailable` if the time ran out
         while PostgreSQL was being waited for: its trouble is never the tool's failure.
         """
-        left_s = errand.deadline.left()
-        limit_s = min(self._timeout_s, left_s)
-        guard = Guard(self._ports, errand.cases)
-        started = self._monotonic()
-        task = asyncio.get_running_loop().create_task(self._run(self._context(errand, number, limit_s, guard), started))
-        try:
-            await asyncio.wait((task,), timeout=limit_s)
-        except BaseException:
-            self._breaker.forget(admitted)
-            raise
-        finally:
-            guard.over = True
-            self._let_go(task)
+        guard, task = attempt.guard, attempt.task
+        guard.over = True
         if task.done():
             outcome = task.result()
         else:
+            self._let_go(task)
             if guard.waiting:
                 guard.trouble = guard.trouble or StoreUnavailable("PostgreSQL did not answer in time", retry_after_s=1)
-            reason = "time_limit" if self._timeout_s <= left_s else "deadline"
-            outcome = Outcome(TIMEOUT, self._monotonic() - started, error=reason, again=True)
+            outcome = Outcome(TIMEOUT, self._monotonic() - attempt.started, error=attempt.reason, again=True)
         if guard.trouble is not None:
-            self._breaker.forget(admitted)
+            self._breaker.forget(attempt.admitted)
             raise guard.trouble
-        self._breaker.record(admitted, ok=outcome.status == OK)
+        self._breaker.record(attempt.admitted, ok=outcome.status == OK)
         return outcome
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Nobody wants to know any more what came of it, and it says nothing of the tool."""
+        attempt.guard.over = True
+        self._let_go(attempt.task)
+        self._breaker.forget(attempt.admitted)
 
     async def close(self) -> None:
         """Ends idle threads and the attempts that were given up. To be called after the watchdog has stopped, so that none can refuse."""

@@ -30,7 +30,9 @@ async def read_json_object(request: web.Request, known_fields: frozenset[str]) -
 
     Raises `NotJson` (415) for another content type or encoding and `InvalidRequest` (400) for anything that is not one JSON object.
     """
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+    if request.headers.get("Content-Type") != "application/json" and (
+        request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8")
+    ):
         raise NotJson()
     if request.headers.get("Content-Encoding", "identity").lower() not in ENCODINGS:
         raise NotJson("The body must be sent plain, or compressed with gzip or deflate")

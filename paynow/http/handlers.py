@@ -9,13 +9,14 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from paynow.clock import rfc3339
 from paynow.errors import NotFound, Refusal, StoreUnavailable
 from paynow.http import paging
 from paynow.http.body import read_json_object
 from paynow.http.decide_request import KNOWN_FIELDS, read_decide_request
-from paynow.http.middlewares import REQUEST_ID
+from paynow.http.middlewares import REQUEST_ID, TOLD
 from paynow.http.rate_headers import rate_headers
 from paynow.http.schemas import DECISIONS
 from paynow.http.services import SERVICES
@@ -27,6 +28,7 @@ from paynow.store.records import StoredCase, StoredPayment
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_JSON = CIMultiDict({"Content-Type": "application/json"})
 CASE_STATUSES = ("open", "claimed", "approved", "declined")
 
 
@@ -35,9 +37,11 @@ async def decide(request: web.Request) -> web.Response:
     document = await read_json_object(request, KNOWN_FIELDS)
     asked = read_decide_request(document, request.headers.getall("Idempotency-Key", []), request[REQUEST_ID])
     answer = await request.app[SERVICES].decide(asked)
-    response = web.Response(body=answer.body, content_type="application/json")
+    response = web.Response(body=answer.body, headers=_JSON)
     if answer.replayed:
         response.headers["Idempotent-Replayed"] = "true"
+    elif answer.told is not None:
+        request[TOLD] = answer.told
     if answer.limit is not None:
         response.headers.update(rate_headers(answer.limit))
     return response
@@ -148,7 +152,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 def _json(document: Any, *, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON)
 
 
 def _id(request: web.Request, name: str, what: str) -> UUID:

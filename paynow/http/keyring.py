@@ -55,6 +55,7 @@ class Keyring:
         self._rate_limited = rate_limited
         self._clock = clock
         self._environment_sha256 = sha256(environment_key) if environment_key else None
+        self._environment_caller = Caller(ENVIRONMENT_KEY_ID, frozenset(SCOPES), None)
         self._remembered: OrderedDict[str, tuple[StoredKey, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[StoredKey | None]] = {}
         self._used: dict[str, datetime] = {}
@@ -65,7 +66,7 @@ class Keyring:
             raise NotAuthenticated()
         digest = sha256(presented)
         if self._environment_sha256 is not None and hmac.compare_digest(digest, self._environment_sha256):
-            return Caller(ENVIRONMENT_KEY_ID, frozenset(SCOPES), None)
+            return self._environment_caller
         key_id = key_id_of(presented)
         stored = await self._stored(key_id) if key_id is not None else None
         if stored is None or not hmac.compare_digest(digest, stored.secret_sha256) or not self._valid(stored):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from secrets import token_hex
 
 from aiohttp import web
 from loguru import logger
@@ -15,10 +15,15 @@ from paynow.http.problems import from_http_exception, problem
 from paynow.http.routing import ROUTE_TABLE, Route
 from paynow.http.services import SERVICES
 from paynow.observability.logs import request_context
+from paynow.payments.decide import Told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
+CALLER_ID = web.RequestKey("caller_id", str)
+TOLD = web.RequestKey("told", Told)
+"""What the handler adds to the request's line in the log: a decision and its request share one."""
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z", re.ASCII)
 
 
@@ -26,7 +31,7 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z", re.ASCII)
 async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Takes the caller's request id if it is sane, else makes one; it stands in every log line and in the answer."""
     given = request.headers.get("X-Request-Id", "")
-    request_id = given if _SANE_REQUEST_ID.match(given) else uuid4().hex
+    request_id = given if _SANE_REQUEST_ID.match(given) else token_hex(16)
     request[REQUEST_ID] = request_id
     with request_context(request_id):
         response = await handler(request)
@@ -36,17 +41,33 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line and one measurement a request: the route's template, never the path."""
+    """One line and one measurement a request: the route's template, never the path; of a payment that was decided, the decision."""
     began = time.perf_counter()
     response = await handler(request)
     seconds = time.perf_counter() - began
     route = route_of(request)
     template = route.path if route else "unmatched"
     request.app[SERVICES].metrics.request_finished(template, request.method, response.status, seconds)
-    line = logger.bind(route=template, method=_method(request), status=response.status, duration_ms=round(seconds * 1000, 2))
-    if CALLER_ID in request:
-        line = line.bind(key_id=request[CALLER_ID])
-    line.info("request answered")
+    told = request.get(TOLD)
+    method, duration_ms, key_id = _method(request), round(seconds * 1000, 2), request.get(CALLER_ID)
+    if told is None:
+        line = logger.bind(route=template, method=method, status=response.status, duration_ms=duration_ms, key_id=key_id)
+        line.info("request answered")
+    else:
+        line = logger.bind(
+            route=template,
+            method=method,
+            status=response.status,
+            duration_ms=duration_ms,
+            key_id=key_id,
+            payment_id=told.payment_id,
+            customer_id=told.customer_id,
+            payee_id=told.payee_id,
+            decision=told.decision,
+            degraded=told.degraded,
+            policy_version=told.policy_version,
+        )
+        line.info("payment decided")
     return response
 
 
@@ -76,9 +97,6 @@ async def problem_answers(request: web.Request, handler: Handler) -> web.StreamR
     except Exception as error:
         logger.bind(error=type(error).__name__).opt(exception=True).error("a request failed")
         return problem(InternalFault(), request[REQUEST_ID])
-
-
-CALLER_ID = web.RequestKey("caller_id", str)
 
 
 @web.middleware

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,13 +13,12 @@ from paynow.clock import rfc3339
 from paynow.money import to_text
 from paynow.plugin_api import Payment
 from paynow.policy import Reason
-from paynow.store.records import Finished
+from paynow.store.records import Case, Finished
 
 INSUFFICIENT_FUNDS = Reason("insufficient_funds", "The available balance does not cover the amount")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """All that an answer says, before it is bytes."""
 
     payment: Payment
@@ -30,36 +27,38 @@ class Decision:
     reasons: tuple[Reason, ...]
     degraded: bool
     policy_version: str
-    case_id: UUID | None
+    case: Case | None
+    case_pending: bool
     decided_at: datetime
     reserved_until: datetime
     trace: Trace
     """The steps up to the settle, which is added to a copy here."""
+    overruled: bool = False
+    """Whether the settle has found the money gone; see `overruled`."""
 
 
 def finish(decision: Decision) -> Finished:
-    """The answer if the decision holds."""
+    """The answer and the event's data."""
     trace = decision.trace.copy()
-    trace.settle("settled", decision.decision)
+    if decision.overruled:
+        trace.settle("overruled", decision.decision, reason=INSUFFICIENT_FUNDS.code)
+    else:
+        trace.settle("settled", decision.decision)
     return _finished(decision, trace)
 
 
-def finish_short(decision: Decision) -> Finished:
-    """The answer if it was to be allowed and the settle finds the money gone."""
-    blocked = replace(decision, decision="block", reasons=(INSUFFICIENT_FUNDS,))
-    trace = decision.trace.copy()
-    trace.settle("overruled", "block", reason=INSUFFICIENT_FUNDS.code)
-    return _finished(blocked, trace)
+def overruled(decision: Decision) -> Decision:
+    """What holds instead of an allow for which the settle finds the money gone."""
+    return decision._replace(decision="block", reasons=(INSUFFICIENT_FUNDS,), overruled=True)
 
 
 def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
     """The reservation of an allowed payment, as it is answered."""
-    return {
-        "status": "held",
-        "amount": to_text(payment.amount_minor, payment.currency),
-        "currency": payment.currency,
-        "expiresAt": rfc3339(until),
-    }
+    return _reservation(payment_json(payment), until)
+
+
+def _reservation(facts: Mapping[str, str], until: datetime) -> dict[str, Any]:
+    return {"status": "held", "amount": facts["amount"], "currency": facts["currency"], "expiresAt": rfc3339(until)}
 
 
 def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
@@ -68,23 +67,23 @@ def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
 
 
 def _finished(decision: Decision, trace: Trace) -> Finished:
-    payment = decision.payment
-    case_id = str(decision.case_id) if decision.case_id else None
+    facts = payment_json(decision.payment)
+    case_id = str(decision.case.case_id) if decision.case else None
     decided_at = rfc3339(decision.decided_at)
     answer = {
-        "paymentId": str(payment.payment_id),
+        "paymentId": facts["paymentId"],
         "requestId": decision.request_id,
         "decision": decision.decision,
         "reasons": reasons_json(decision.reasons),
         "degraded": decision.degraded,
         "policyVersion": decision.policy_version,
         "caseId": case_id,
-        "reservation": reservation_held(payment, decision.reserved_until) if decision.decision == "allow" else None,
+        "reservation": _reservation(facts, decision.reserved_until) if decision.decision == "allow" else None,
         "agentTrace": trace.steps,
         "decidedAt": decided_at,
     }
     data = {
-        **payment_json(payment),
+        **facts,
         "decision": decision.decision,
         "reasons": [reason.code for reason in decision.reasons],
         "degraded": decision.degraded,
@@ -92,7 +91,7 @@ def _finished(decision: Decision, trace: Trace) -> Finished:
         "caseId": case_id,
         "decidedAt": decided_at,
     }
-    return Finished(orjson.dumps(answer), orjson.dumps(data).decode())
+    return Finished(orjson.dumps(answer), orjson.dumps(data))
 
 
 def payment_json(payment: Payment) -> dict[str, str]:

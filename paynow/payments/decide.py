@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
-from uuid import UUID, uuid4
+from secrets import token_hex
+from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from loguru import logger
 
@@ -43,8 +44,7 @@ class Meters(Protocol):
         """The limiter's store was down, and this is what was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class DecideRequest:
+class DecideRequest(NamedTuple):
     """A valid request: who pays whom how much, under which key. `fingerprint` covers the four business fields."""
 
     customer_id: str
@@ -56,13 +56,27 @@ class DecideRequest:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The stored bytes, whether they had been given before, and what is left of the customer's limit if it was asked."""
+class Told(NamedTuple):
+    """What the log says of a decision that was made now."""
+
+    payment_id: UUID
+    customer_id: str
+    payee_id: str
+    decision: str
+    degraded: bool
+    policy_version: str
+
+
+class Answer(NamedTuple):
+    """The stored bytes, whether they had been given before, and what is left of the customer's limit if it was asked.
+
+    `told` is set if the decision was made now.
+    """
 
     body: bytes
     replayed: bool
     limit: LimitState | None = None
+    told: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +149,23 @@ class Decide:
         self._underway.enter(slot)
         held: Held | None = None
         try:
-            request = ClaimRequest(payment, key, fingerprint, uuid4(), request_id, self._policies.active.version)
+            request = ClaimRequest(payment, key, fingerprint, token_hex(16), request_id, self._policies.active.version)
             claim = await self._decisions.claim(request, None)
             if claim.outcome not in ("claimed", "taken_over"):
                 return False
-            settled = await self._finish(_claimed(request, claim))
+            settled, told = await self._finish(_claimed(request, claim))
             if settled.answer is not None:
                 held = Held(fingerprint, settled.answer)
-            return not settled.fenced
+            if told is not None:
+                logger.bind(
+                    payment_id=told.payment_id,
+                    customer_id=told.customer_id,
+                    payee_id=told.payee_id,
+                    decision=told.decision,
+                    degraded=told.degraded,
+                    policy_version=told.policy_version,
+                ).info("payment decided")
+            return settled.outcome == "settled"
         finally:
             self._underway.leave(slot, held)
 
@@ -169,9 +192,9 @@ class Decide:
             claim = await self._claim(claiming)
             match claim.outcome:
                 case "claimed" | "taken_over":
-                    settled = await self._finish(_claimed(claiming, claim))
+                    settled, told = await self._finish(_claimed(claiming, claim))
                     if settled.answer is not None:
-                        return Answer(settled.answer, replayed=False, limit=self._state(claim.allowance))
+                        return Answer(settled.answer, False, self._state(claim.allowance), told)
                 case "decided":
                     assert claim.answer is not None
                     self._metrics.payment_replayed()
@@ -189,7 +212,7 @@ class Decide:
 
     def _claim_request(self, request: DecideRequest) -> ClaimRequest:
         payment = Payment(new_id(request.customer_id), request.customer_id, request.payee_id, request.amount_minor, request.currency)
-        return ClaimRequest(payment, request.key, request.fingerprint, uuid4(), request.request_id, self._policies.active.version)
+        return ClaimRequest(payment, request.key, request.fingerprint, token_hex(16), request.request_id, self._policies.active.version)
 
     async def _claim(self, request: ClaimRequest) -> Claim:
         limit = self._limits.customer
@@ -202,7 +225,7 @@ class Decide:
             if allowance is not None and allowance.retry_after_s > 0 and not await self._decisions.knows(customer, request.key):
                 return Claim("rate_limited", None, None, None, allowance)
         claim = await self._decisions.claim(request, None)
-        return replace(claim, allowance=allowance)
+        return claim._replace(allowance=allowance)
 
     async def _ask_limiter(self, customer: str, limit: Limit) -> Allowance | None:
         try:
@@ -225,28 +248,32 @@ class Decide:
             return None
         return LimitState("customer", limit.per_second, limit.burst, allowance.remaining, allowance.reset_s)
 
-    async def _finish(self, claim: ClaimRequest) -> Settled:
-        """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease."""
+    async def _finish(self, claim: ClaimRequest) -> tuple[Settled, Told | None]:
+        """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease.
+
+        Returns what the settle says, and what the log should say if it is settled.
+        """
         began = self._clock.monotonic()
         settling = False
         try:
-            settlement = await self._deliberate(claim)
+            decision = await self._deliberate(claim)
             settling = True
-            settled = await self._settle(settlement)
+            settled = await self._settle(self._settlement(claim, decision))
+            if settled.outcome == "short":
+                decision = answer.overruled(decision)
+                settled = await self._settle(self._settlement(claim, decision))
         except Refusal as refusal:
             # Only the settle writes: before it, an unknown outcome is that of a read.
             if not (settling and isinstance(refusal, OutcomeUnknown)):
                 await self._abandon(claim)
             raise
-        if settled.decision is not None:
-            self._tell(settlement, settled.decision, self._clock.monotonic() - began)
-        return settled
+        if settled.decision is None:
+            return settled, None
+        return settled, self._tell(decision, settled.decision, self._clock.monotonic() - began)
 
-    async def _deliberate(self, claim: ClaimRequest) -> Settlement:
+    async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
         payment = claim.payment
         policy = await self._policies.get(claim.policy_version)
-        if policy.version != claim.policy_version:
-            claim = replace(claim, policy_version=policy.version)
         deadline = Deadline(self._limits.deadline_s, self._clock.monotonic)
         trace = Trace()
         trace.plan(self._tools, policy.version)
@@ -258,33 +285,34 @@ class Decide:
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))
             acted = await self._agent.act(payment, verdict, staged, deadline, trace)
-        case = staged.case
         now = self._clock.now()
-        decision = answer.Decision(
+        return answer.Decision(
             payment=payment,
             request_id=claim.request_id,
             decision=evaluation.decision,
             reasons=evaluation.reasons,
             degraded=bool(gathered.floors),
             policy_version=policy.version,
-            case_id=case and case.case_id,
+            case=staged.case,
+            case_pending=staged.case is None and not self._on_review.issubset(acted),
             decided_at=now,
             reserved_until=now + timedelta(seconds=self._limits.reservation_ttl_s),
             trace=trace,
         )
-        finished = answer.finish(decision)
+
+    def _settlement(self, claim: ClaimRequest, decision: answer.Decision) -> Settlement:
         return Settlement(
             claim=claim,
+            policy_version=decision.policy_version,
             decision=decision.decision,
             reasons=tuple(reason.code for reason in decision.reasons),
             degraded=decision.degraded,
-            decided_at=now,
+            decided_at=decision.decided_at,
             reserved_until=decision.reserved_until,
-            event_id=new_id(payment.customer_id),
-            finished=finished,
-            if_short=answer.finish_short(decision) if decision.decision == "allow" else finished,
-            case=case,
-            case_pending=case is None and not self._on_review.issubset(acted),
+            event_id=new_id(decision.payment.customer_id),
+            finished=answer.finish(decision),
+            case=decision.case,
+            case_pending=decision.case_pending,
         )
 
     async def _settle(self, settlement: Settlement) -> Settled:
@@ -305,28 +333,20 @@ class Decide:
             # Its lease ends by itself then.
             logger.bind(payment_id=claim.payment.payment_id, error=refusal.code).debug("a claim could not be abandoned")
 
-    def _tell(self, settlement: Settlement, decision: str, seconds: float) -> None:
-        payment = settlement.claim.payment
-        overruled = decision != settlement.decision
-        self._metrics.payment_decided(decision, settlement.degraded, seconds)
+    def _tell(self, ours: answer.Decision, decision: str, seconds: float) -> Told:
+        payment = ours.payment
+        self._metrics.payment_decided(decision, ours.degraded, seconds)
         self._settled()
-        logger.bind(
-            payment_id=payment.payment_id,
-            customer_id=payment.customer_id,
-            payee_id=payment.payee_id,
-            decision=decision,
-            degraded=settlement.degraded,
-            policy_version=settlement.claim.policy_version,
-            duration_ms=round(seconds * 1000, 2),
-        ).info("payment decided")
         if self._decided:
-            reasons = (answer.INSUFFICIENT_FUNDS.code,) if overruled else settlement.reasons
-            self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, settlement.degraded, round(seconds * 1000, 2)))
+            reasons = tuple(reason.code for reason in ours.reasons)
+            self._decided(decision=DecidedPayment(payment.payment_id, decision, reasons, ours.degraded, round(seconds * 1000, 2)))
+        return Told(payment.payment_id, payment.customer_id, payment.payee_id, decision, ours.degraded, ours.policy_version)
 
 
 def _claimed(request: ClaimRequest, claim: Claim) -> ClaimRequest:
     """The request as it is now ours: a claim that was taken over keeps its first payment id and policy version."""
+    if (claim.payment_id, claim.policy_version) == (request.payment.payment_id, request.policy_version):
+        return request
     assert claim.payment_id is not None
     assert claim.policy_version is not None
-    payment_id: UUID = claim.payment_id
-    return replace(request, payment=replace(request.payment, payment_id=payment_id), policy_version=claim.policy_version)
+    return request._replace(payment=replace(request.payment, payment_id=claim.payment_id), policy_version=claim.policy_version)

@@ -17,10 +17,11 @@ class Held:
 
 
 class InFlight:
-    """One future per (customer, key) that is being decided here. It ends with the answer, or with None if there is none to be had."""
+    """One slot per (customer, key) that is being decided here. It ends with the answer, or with None if there is none to be had."""
 
     def __init__(self) -> None:
-        self._ahead: dict[Slot, asyncio.Future[Held | None]] = {}
+        # The future is made by the first who waits: mostly nobody does.
+        self._ahead: dict[Slot, asyncio.Future[Held | None] | None] = {}
 
     def __len__(self) -> int:
         return len(self._ahead)
@@ -30,9 +31,11 @@ class InFlight:
 
         Raises `TimeoutError` if it did not finish in time.
         """
-        ahead = self._ahead.get(slot)
-        if ahead is None:
+        if slot not in self._ahead:
             return None
+        ahead = self._ahead[slot]
+        if ahead is None:
+            ahead = self._ahead[slot] = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(wait_s):
             return await asyncio.shield(ahead)
 
@@ -43,8 +46,10 @@ class InFlight:
     def enter(self, slot: Slot) -> None:
         """Takes a free slot."""
         assert slot not in self._ahead
-        self._ahead[slot] = asyncio.get_running_loop().create_future()
+        self._ahead[slot] = None
 
     def leave(self, slot: Slot, held: Held | None) -> None:
         """Frees the slot and tells who waits."""
-        self._ahead.pop(slot).set_result(held)
+        ahead = self._ahead.pop(slot)
+        if ahead is not None:
+            ahead.set_result(held)

@@ -24,5 +24,5 @@ class StagedCases:
     def stage(self, payment: Payment, verdict: Verdict) -> UUID:
         """The id of the payment's case, to be opened with the decision."""
         if self.case is None:
-            self.case = Case(new_id(payment.customer_id), orjson.dumps(reasons_json(self._reasons)).decode())
+            self.case = Case(new_id(payment.customer_id), orjson.dumps(reasons_json(self._reasons)))
         return self.case.case_id

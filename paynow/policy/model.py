@@ -72,6 +72,14 @@ class Policy:
     """The tools that an enforced rule reads; `on_failure = "ignore"` must be refused for them."""
     groups: tuple[Group, ...] = field(repr=False, compare=False)
     language: Language = field(repr=False, compare=False)
+    payment_read: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+    outputs_read: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Handing a name over costs time, so only those that rules read are: each with the field it is the value of.
+        read = {tool: _fields_read(tool, self.rules) for tool in (PAYMENT, *sorted(self.tools_read))}
+        object.__setattr__(self, "payment_read", read.pop(PAYMENT))
+        object.__setattr__(self, "outputs_read", tuple(read.items()))
 
     def evaluate(self, payment: Payment, outputs: Mapping[str, Mapping[str, Any]], floors: Mapping[str, str]) -> Evaluation:
         """The strictest of the default, of the rules that fire, and of `floors`: what each failed tool demands (`block`, `review`, `ignore`).
@@ -91,15 +99,11 @@ class Policy:
         )
 
     def _facts(self, payment: Payment, outputs: Mapping[str, Mapping[str, Any]], floors: Mapping[str, str]) -> Facts:
-        values = {
-            "payment.amount_minor": payment.amount_minor,
-            "payment.currency": payment.currency,
-            "payment.customer_id": payment.customer_id,
-            "payment.payee_id": payment.payee_id,
-        }
-        for tool in self.tools_read:
+        values: dict[str, Any] = {name: getattr(payment, field) for name, field in self.payment_read}
+        for tool, read in self.outputs_read:
             if tool in outputs and tool not in floors:
-                values.update({f"{tool}.{name}": value for name, value in outputs[tool].items()})
+                said = outputs[tool]
+                values.update({name: said[field] for name, field in read if field in said})
         return self.language.facts(values)
 
     def _told(self, facts: Facts) -> tuple[list[Rule], list[Rule]]:
@@ -119,6 +123,11 @@ class Policy:
         for group in self.groups:
             if group.any_of_them is None or group.any_of_them.truth(facts) is not False:
                 yield from group.rules
+
+
+def _fields_read(tool: str, rules: tuple[Rule, ...]) -> tuple[tuple[str, str], ...]:
+    names = sorted({name for rule in rules for name in rule.names if name.partition(".")[0] == tool})
+    return tuple((name, name.partition(".")[2]) for name in names)
 
 
 def _covered(rule: Rule, floors: Mapping[str, str]) -> bool:

@@ -26,6 +26,8 @@ class ServerSettings:
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
     connections_max: int
+    lanes: int
+    batch_max: int
     connect_timeout_ms: int
     acquire_timeout_ms: int
     statement_timeout_ms: int

@@ -46,6 +46,8 @@ class ServerSection(Section):
 
 class DatabaseSection(Section):
     connections_max = Whole(1, 1000)
+    lanes = Whole(1, 100)
+    batch_max = Whole(1, 1000)
     connect_timeout_ms = Whole(50, 60_000)
     acquire_timeout_ms = Whole(10, 60_000)
     statement_timeout_ms = Whole(50, 60_000)

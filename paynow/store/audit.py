@@ -47,6 +47,7 @@ CHECKS = (
     Check("allowed_reserve_once", 3, "an allowed payment reserved once, its amount"),
     Check("only_allowed_reserve", 3, "no other payment reserved"),
     Check("reservations_end_once", 3, "an ended reservation ended once"),
+    Check("payments_lead_somewhere", 3, "a payment's customer and policy are there"),
     Check("answers_agree", 3, "stored answers say what the columns say"),
     Check("spending_counts_allowed", 3, "amounts counted are those allowed"),
     Check("known_payees_were_allowed", 3, "known payees are those allowed"),

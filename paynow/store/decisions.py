@@ -1,94 +1,115 @@
-"""The two steps that write on the way of a payment: claim and settle."""
+"""The two steps that write on the way of a payment, claim and settle, batched."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from paynow.plugin_api import Grant, Limit, Payment
+from paynow.store.arrays import documents, flags, hexes, plain, texts, uuids
+from paynow.store.batching import Batching, complete
 from paynow.store.pool import Pool
 from paynow.store.records import Allowance, Claim, ClaimRequest, Settled, Settlement
 
 
 class Decisions:
-    """Claims and settlements of single payments."""
+    """Claims and settlements. Each call serves one payment; those that come while all lanes are busy share a statement."""
 
-    def __init__(self, pool: Pool, queries: dict[str, str], *, lease_s: float, claim_is_durable: bool) -> None:
+    def __init__(self, pool: Pool, queries: dict[str, str], batching: Batching, *, lease_s: float, claim_is_durable: bool) -> None:
         self._pool = pool
         self._queries = queries
         self._lease = timedelta(seconds=lease_s)
         self._claim_is_durable = claim_is_durable
+        self._claims = batching.batcher("claim", self._claim_batch, once_per=_slot, alike=_limit)
+        self._settles = batching.batcher("settle", self._settle_batch, once_per=_customer)
 
     async def claim(self, request: ClaimRequest, limit: Limit | None) -> Claim:
         """Claims the key for this request, or says who has it. `limit` is the customer's, asked only if the key is new.
 
         Repeating it with the same token is harmless. Raises the pool's refusals.
         """
-        payment = request.payment
-        rows = await self._pool.call(
-            "claim",
-            self._queries["claim"],
-            (
-                [payment.customer_id],
-                [request.key],
-                [request.fingerprint],
-                [str(payment.payment_id)],
-                [str(request.token)],
-                [payment.payee_id],
-                [payment.amount_minor],
-                [payment.currency],
-                [request.request_id],
-                [request.policy_version],
-                self._lease,
-                limit and limit.per_second,
-                limit and limit.burst,
-                self._claim_is_durable,
-            ),
-        )
-        _, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s = rows[0]
-        return Claim(
-            outcome,
-            payment_id and UUID(payment_id),
-            policy_version,
-            answer and answer.encode(),
-            None if remaining is None else Allowance(remaining, wait_s, reset_s),
-        )
+        return await self._claims((request, limit))
 
     async def settle(self, settlement: Settlement) -> Settled:
         """Stores the decision and moves the money, durably, or finds that the claim is not ours any more.
 
         Repeating it with the same token is harmless and gives the stored answer. Raises the pool's refusals.
         """
-        claim, payment = settlement.claim, settlement.claim.payment
-        case = settlement.case
+        return await self._settles(settlement)
+
+    async def _claim_batch(self, batch: Sequence[tuple[ClaimRequest, Limit | None]]) -> list[Claim]:
+        limit = batch[0][1]
+        requests = [request for request, _ in batch]
+        payments = [request.payment for request in requests]
+        rows = await self._pool.call(
+            "claim",
+            self._queries["claim"],
+            (
+                texts([payment.customer_id for payment in payments]),
+                texts([request.key for request in requests]),
+                hexes([request.fingerprint for request in requests]),
+                uuids([payment.payment_id for payment in payments]),
+                texts([request.token for request in requests]),
+                texts([payment.payee_id for payment in payments]),
+                plain([payment.amount_minor for payment in payments]),
+                texts([payment.currency for payment in payments]),
+                texts([request.request_id for request in requests]),
+                texts([request.policy_version for request in requests]),
+                self._lease,
+                limit and limit.per_second,
+                limit and limit.burst,
+                self._claim_is_durable,
+            ),
+        )
+        if rows and rows[0][0] is None:  # all of them are ours, as asked
+            return [Claim("claimed", request.payment.payment_id, request.policy_version, None, None) for request in requests]
+        claims: list[Claim | None] = [None] * len(batch)
+        for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s in rows:
+            claims[ordinal - 1] = Claim(
+                outcome,
+                UUID(payment_id) if payment_id else requests[ordinal - 1].payment.payment_id,
+                policy_version or requests[ordinal - 1].policy_version,
+                answer and answer.encode(),
+                None if remaining is None else Allowance(remaining, wait_s, reset_s),
+            )
+        return complete(claims)
+
+    async def _settle_batch(self, batch: Sequence[Settlement]) -> list[Settled]:
+        claims = [settlement.claim for settlement in batch]
+        payments = [claim.payment for claim in claims]
         rows = await self._pool.call(
             "settle",
             self._queries["settle"],
             (
-                [payment.customer_id],
-                [claim.key],
-                [str(claim.token)],
-                [str(payment.payment_id)],
-                [payment.payee_id],
-                [payment.amount_minor],
-                [payment.currency],
-                [claim.policy_version],
-                [settlement.decided_at],
-                [settlement.decision],
-                [settlement.degraded],
-                [settlement.reserved_until],
-                [str(settlement.event_id)],
-                [settlement.finished.answer.decode()],
-                [settlement.finished.event_data],
-                [settlement.if_short.answer.decode()],
-                [settlement.if_short.event_data],
-                [case and str(case.case_id)],
-                [case and case.reasons],
-                [settlement.case_pending],
+                texts([payment.customer_id for payment in payments]),
+                texts([claim.key for claim in claims]),
+                texts([claim.token for claim in claims]),
+                uuids([payment.payment_id for payment in payments]),
+                texts([payment.payee_id for payment in payments]),
+                plain([payment.amount_minor for payment in payments]),
+                texts([payment.currency for payment in payments]),
+                texts([settlement.policy_version for settlement in batch]),
+                plain([settlement.decided_at for settlement in batch]),
+                texts([settlement.decision for settlement in batch]),
+                flags([settlement.degraded for settlement in batch]),
+                plain([settlement.reserved_until for settlement in batch]),
+                uuids([settlement.event_id for settlement in batch]),
+                documents([settlement.finished.answer for settlement in batch]),
+                documents([settlement.finished.event_data for settlement in batch]),
+                uuids([settlement.case and settlement.case.case_id for settlement in batch]),
+                documents([settlement.case.reasons if settlement.case else b"" for settlement in batch]),
+                flags([settlement.case_pending for settlement in batch]),
             ),
         )
-        _, _, decision, answer = rows[0]
-        return Settled(decision, answer and answer.encode())
+        if rows and rows[0][0] is None:  # all of them hold, as handed in
+            return [Settled("settled", settlement.decision, settlement.finished.answer) for settlement in batch]
+        settled: list[Settled | None] = [None] * len(batch)
+        for ordinal, outcome, decision, answer in rows:
+            # A settle that was repeated gets the first answer; else ours holds, and is not sent back.
+            first = batch[ordinal - 1].finished.answer if outcome == "settled" and answer is None else answer and answer.encode()
+            settled[ordinal - 1] = Settled(outcome, decision, first)
+        return complete(settled)
 
     async def abandon(self, request: ClaimRequest) -> None:
         """Ends our own lease after a definite failure, so that the next try need not wait for it."""
@@ -114,3 +135,15 @@ class Decisions:
     async def forget_keys(self, older_than_h: float, limit: int) -> int:
         """Removes decided keys whose retention is over, at most `limit`; returns how many."""
         return len(await self._pool.call("forget_keys", self._queries["forget_keys"], {"retention": timedelta(hours=older_than_h), "limit": limit}))
+
+
+def _slot(item: tuple[ClaimRequest, Limit | None]) -> tuple[str, str]:
+    return item[0].payment.customer_id, item[0].key
+
+
+def _limit(item: tuple[ClaimRequest, Limit | None]) -> Limit | None:
+    return item[1]
+
+
+def _customer(settlement: Settlement) -> str:
+    return settlement.claim.payment.customer_id

@@ -68,7 +68,7 @@ class Payments:
 
     async def open_case(self, payment: Payment, case: Case | None) -> bool:
         """Opens the case of a review that waits for one, or ends the waiting if there is to be none; False if nothing was opened."""
-        parameters = (payment.customer_id, str(payment.payment_id), case and str(case.case_id), case and case.reasons)
+        parameters = (payment.customer_id, str(payment.payment_id), case and str(case.case_id), case and case.reasons.decode())
         rows = await self._pool.call("open_case", self._queries["open_case"], parameters)
         return bool(rows[0][0])
 

@@ -292,6 +292,11 @@ class Pool:
             self._free.append(link)
 
 
+def met_a_lock(error: BaseException) -> bool:
+    """Whether a call ended because somebody held a row that it needs for longer than `lock_timeout`."""
+    return isinstance(error.__cause__, psycopg2.errors.LockNotAvailable)
+
+
 def _unknown() -> OutcomeUnknown:
     return OutcomeUnknown(retry_after_s=1)
 

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from paynow.resources import folder
 from paynow.store.administration import Administration
+from paynow.store.batching import Batching
 from paynow.store.decisions import Decisions
 from paynow.store.outbox import Outbox
 from paynow.store.payments import Payments
 from paynow.store.pool import Pool
 from paynow.store.queries import load_queries
 from paynow.store.reads import Reads
+
+WAITING_MAX = 1_000
 
 
 class Store:
@@ -27,7 +30,10 @@ class Store:
         statement_timeout_s: float = 1.5,
         lease_s: float = 10.0,
         claim_is_durable: bool = False,
+        lanes: int = 2,
+        batch_max: int = 128,
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
+        observe_batch: Callable[[str, int], None] = lambda step, rows: None,
     ) -> None:
         queries = load_queries(folder("sql") / "queries")
         self._pool = Pool(
@@ -38,8 +44,9 @@ class Store:
             statement_timeout_s=statement_timeout_s,
             observe=observe,
         )
-        self.decisions = Decisions(self._pool, queries, lease_s=lease_s, claim_is_durable=claim_is_durable)
-        self.reads = Reads(self._pool, queries)
+        batching = Batching(lanes, batch_max, waiting_max=WAITING_MAX, wait_max_s=acquire_timeout_s, observe=observe_batch)
+        self.decisions = Decisions(self._pool, queries, batching, lease_s=lease_s, claim_is_durable=claim_is_durable)
+        self.reads = Reads(self._pool, queries, batching)
         self.payments = Payments(self._pool, queries)
         self.outbox = Outbox(self._pool, queries)
         self.administration = Administration(self._pool, queries)

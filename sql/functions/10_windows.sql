@@ -1,68 +1,61 @@
--- Sliding windows in a fixed array of 45 cells: 7 of 10 s (the last minute), 13 of 5 min (the last hour), 25 of 1 h (the last day).
--- Bucket b of a section of n cells lies in its cell b mod n. A window sums its buckets, the current one included: it covers at least its name,
--- and at most one bucket more. Sums stop at the largest bigint instead of failing.
+-- Sliding windows over a total that grows: a ring of 45 cells remembers what the total was when each time bucket began, so that a window is one
+-- subtraction, and a change within a bucket writes no cell at all. The cells are those of 7 buckets of 10 s (the last minute), 13 of 5 min (the
+-- last hour) and 25 of 1 h (the last day); bucket b of a section of n cells lies in its cell b mod n. A ring without cells: nothing was there before.
+-- A window sums its buckets, the current one included: it covers at least its name, and at most one bucket more. Sums of amounts stop at the
+-- largest bigint instead of failing. Times are ticks, numbers of buckets of 10 s; what comes late counts in the newest bucket.
 
-create or replace function windows_add(cells bigint[], as_of timestamptz, at timestamptz, change bigint) returns bigint[]
-    language plpgsql immutable strict as $$
-declare
-    widths constant int[] := array[10, 300, 3600];
-    sizes constant int[] := array[7, 13, 25];
-    base int := 0;
-    bucket bigint;
-    newest bigint;
-    cell int;
-begin
-    for s in 1..3 loop
-        bucket := floor(date_part('epoch', at) / widths[s]);
-        newest := floor(date_part('epoch', as_of) / widths[s]);
-        for b in greatest(newest, bucket - sizes[s]) + 1 .. bucket loop      -- buckets in which nothing happened
-            cells[base + b % sizes[s] + 1] := 0;
-        end loop;
-        if bucket > newest - sizes[s] then
-            cell := base + bucket % sizes[s] + 1;
-            cells[cell] := case when cells[cell] > 9223372036854775807 - change then 9223372036854775807 else cells[cell] + change end;
-        end if;
-        base := base + sizes[s];
-    end loop;
-    return cells;
-end
+create or replace function window_tick(at timestamptz) returns int
+    language sql stable as $$
+    select floor(date_part('epoch', at) / 10)::int
 $$;
 
--- A window array in which only this happened.
-create or replace function windows_of(at timestamptz, change bigint) returns bigint[]
-    language sql immutable strict as $$
-    select windows_add(array_fill(0::bigint, array[45]), at, at, change)
-$$;
-
--- What the bucket of the moment holds: of an array made by windows_of, the change it was made with.
-create or replace function windows_latest(cells bigint[], as_of timestamptz) returns bigint
-    language sql immutable strict as $$
-    select cells[(floor(date_part('epoch', as_of) / 10)::bigint % 7)::int + 1]
+-- One window of `size` buckets of `ticks` ticks, as seen at the tick `at`; `tick` is that of the last change.
+create or replace function window_sum(cells anyarray, total anyelement, tick int, at int, ticks int, size int, base int) returns anyelement
+    language sql immutable as $$
+    select total - case
+        when at / ticks - tick / ticks >= size then total
+        else coalesce(cells[base + (greatest(at, tick) / ticks + 1) % size + 1], 0)
+    end
 $$;
 
 -- The sums over the last minute, hour and day.
-create or replace function windows_total(cells bigint[], as_of timestamptz, at timestamptz) returns bigint[]
-    language plpgsql immutable strict as $$
-declare
-    widths constant int[] := array[10, 300, 3600];
-    sizes constant int[] := array[7, 13, 25];
-    base int := 0;
-    newest bigint;
-    bucket bigint;
-    total numeric;
-    totals bigint[] := array[0, 0, 0];
+create or replace function windows_total(cells bigint[], total bigint, tick int, at int) returns bigint[]
+    language sql immutable as $$
+    select array[window_sum(cells, total, tick, at, 1, 7, 0), window_sum(cells, total, tick, at, 30, 13, 7), window_sum(cells, total, tick, at, 360, 25, 20)]
+$$;
+
+create or replace function windows_total(cells numeric[], total numeric, tick int, at int) returns bigint[]
+    language sql immutable as $$
+    select array[
+        least(window_sum(cells, total, tick, at, 1, 7, 0), 9223372036854775807),
+        least(window_sum(cells, total, tick, at, 30, 13, 7), 9223372036854775807),
+        least(window_sum(cells, total, tick, at, 360, 25, 20), 9223372036854775807)
+    ]::bigint[]
+$$;
+
+-- The ring when the tick `at` begins: every bucket that began since `tick`, the last change, began with `total`.
+create or replace function windows_roll(cells anyarray, total anyelement, tick int, at int) returns anyarray
+    language plpgsql immutable as $$
 begin
-    for s in 1..3 loop
-        newest := floor(date_part('epoch', as_of) / widths[s]);
-        bucket := greatest(newest, floor(date_part('epoch', at) / widths[s])::bigint);
-        total := 0;
-        for b in bucket - sizes[s] + 1 .. newest loop
-            total := total + cells[base + b % sizes[s] + 1];
-        end loop;
-        totals[s] := least(total, 9223372036854775807);
-        base := base + sizes[s];
+    if at <= tick then
+        return cells;
+    end if;
+    if at / 360 - tick / 360 >= 25 then
+        return array_fill(total, array[45]);
+    end if;
+    if cardinality(cells) = 0 then
+        cells := array_fill(total - total, array[45]);
+    end if;
+    for b in greatest(tick, at - 7) + 1 .. at loop
+        cells[b % 7 + 1] := total;
     end loop;
-    return totals;
+    for b in greatest(tick / 30, at / 30 - 13) + 1 .. at / 30 loop
+        cells[b % 13 + 8] := total;
+    end loop;
+    for b in greatest(tick / 360, at / 360 - 25) + 1 .. at / 360 loop
+        cells[b % 25 + 21] := total;
+    end loop;
+    return cells;
 end
 $$;
 

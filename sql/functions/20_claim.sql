@@ -6,8 +6,12 @@
 --   mismatch      it stands for another payment
 --   rate_limited  the key is unknown and the customer has no token left
 --   vanished      the key's retention ended while we looked: claim again
--- Locks in one order: rate_limits by customer, keys by (customer, key), attempts by (customer, currency). Never the customer's own row,
--- so a claim does not wait behind a settle's flush; and without a flush of its own (`p_durable` false), because nothing has happened yet.
+-- or, without a limit and if all of them are claimed, a single row without an ordinal.
+-- Locks in one order: keys by (customer, key), rate_limits by customer, attempts by (customer, currency). Never the customer's own row, so a claim
+-- does not wait behind a settle's flush; and without a flush of its own (`p_durable` false), because nothing has happened yet.
+--
+-- Joins to tables say `= any (array[x])` or stand in a subquery with a limit: that leaves the planner nothing but a look into the index for each
+-- row, whatever it believes of the table's size. Hash and merge joins would read the whole index once the table has grown.
 create or replace function claim_payments(
     p_customer text[], p_key text[], p_fingerprint bytea[], p_payment uuid[], p_token uuid[],
     p_payee text[], p_amount bigint[], p_currency text[], p_request text[], p_policy text[],
@@ -20,120 +24,150 @@ set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-    at timestamptz;
-    unknown int[];
-    limited boolean := p_rate is not null;
-    refused int[] := '{}';
-    kept int[];
-    inserted int[];
-    buckets rate_limits[];
+    at constant timestamptz := clock_timestamp();
+    tick constant int := window_tick(at);
+    n constant int := cardinality(p_key);
+    entered uuid[];       -- the tokens whose keys are ours now
+    subjects text[];      -- the customers whose limit was asked, when their buckets are full again, and how many tokens each got
+    fulls timestamptz[];
+    grants int[];
+    granted int;
+    ignored text;
 begin
-    perform require_read_committed();
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform require_read_committed();
+    end if;
     if not p_durable then
-        perform set_config('synchronous_commit', 'off', true);
+        ignored := set_config('synchronous_commit', 'off', true);
     end if;
 
-    select array_agg(r.i) into unknown
-    from unnest(p_customer, p_key) with ordinality r (c, k, i)
-    where not exists (select from idempotency_keys x where x.customer_id = r.c and x.key = r.k);
-
-    if unknown is not null then
-        kept := unknown;
-        if limited then
-            at := clock_timestamp();
-            with asked as (
-                select p_customer[i] as c, count(*)::int as n from unnest(unknown) u (i) group by 1 order by 1
-            ), taken as (
-                insert into rate_limits as l (subject, kind, full_at, granted)
-                select c, 'customer', at + least(n, p_burst) * interval '1 s' / p_rate, least(n, p_burst) from asked order by c
-                on conflict (subject, kind) do update set
-                    granted = least((select n from asked where c = l.subject),
-                        greatest(0, floor(p_burst - date_part('epoch', greatest(l.full_at, at) - at) * p_rate + 1e-6)::int)),
-                    full_at = greatest(l.full_at, at) + interval '1 s' / p_rate * least((select n from asked where c = l.subject),
-                        greatest(0, floor(p_burst - date_part('epoch', greatest(l.full_at, at) - at) * p_rate + 1e-6)::int))
-                returning l.*
-            )
-            select array_agg(row(taken.*)::rate_limits) into buckets from taken;
-
-            select coalesce(array_agg(q.i) filter (where q.nth > b.granted), '{}'), array_agg(q.i) filter (where q.nth <= b.granted)
-            into refused, kept
-            from (select i, p_customer[i] as c, row_number() over (partition by p_customer[i] order by i) as nth from unnest(unknown) u (i)) q
-            join unnest(buckets) b on b.subject = q.c;
-        end if;
-
-        with ins as (
-            insert into idempotency_keys (customer_id, key, fingerprint, payment_id, claim_token, lease_until, payee_id, amount_minor, currency,
-                request_id, policy_version)
-            select p_customer[i], p_key[i], p_fingerprint[i], p_payment[i], p_token[i], clock_timestamp() + p_lease, p_payee[i], p_amount[i],
-                p_currency[i], p_request[i], p_policy[i]
-            from unnest(kept) u (i) order by p_customer[i], p_key[i]
-            on conflict do nothing
-            returning claim_token
-        )
-        select array_agg(u.i) into inserted from unnest(kept) u (i) join ins on ins.claim_token = p_token[u.i];
-
-        if limited and coalesce(cardinality(inserted), 0) < coalesce(cardinality(kept), 0) then
-            -- Somebody claimed the key meanwhile: it is known, so its token goes back.
-            update rate_limits l set full_at = l.full_at - back.n * interval '1 s' / p_rate
-            from (select p_customer[i] as c, count(*) as n from unnest(kept) u (i) where i <> all (coalesce(inserted, '{}')) group by 1) back
-            where l.subject = back.c and l.kind = 'customer';
-        end if;
-
-        at := clock_timestamp();
-        insert into attempts as a (customer_id, currency, as_of, counts, amounts)
-        select p_customer[i], p_currency[i], at, windows_of(at, count(*)), windows_of(at, sum(p_amount[i])::bigint)
-        from unnest(inserted) u (i) group by 1, 2 order by 1, 2
+    -- The keys first: one that is known costs no token. A customer whose bucket is seen to be empty is not let in at all, so that refusing
+    -- a flood writes nothing.
+    with entered as (
+        insert into idempotency_keys (customer_id, key, fingerprint, payment_id, claim_token, lease_until, payee_id, amount_minor, currency,
+            request_id, policy_version)
+        select r.c, p_key[r.i], p_fingerprint[r.i], p_payment[r.i], p_token[r.i], clock_timestamp() + p_lease, p_payee[r.i], p_amount[r.i],
+            p_currency[r.i], p_request[r.i], p_policy[r.i]
+        from unnest(p_customer) with ordinality r (c, i)
+        where p_rate is null
+            or (select l.full_at from rate_limits l where l.subject = r.c and l.kind = 'customer' limit 1)
+                <= at + (p_burst - 1 + 1e-6) * interval '1 s' / p_rate is not false
+            or (select x.payment_id from idempotency_keys x where x.customer_id = r.c and x.key = p_key[r.i] limit 1) is not null
+        order by r.c, p_key[r.i]
+        on conflict do nothing
+        returning customer_id, currency, amount_minor, claim_token
+    ), taken as (
+        insert into rate_limits as l (subject, kind, full_at, granted)
+        select customer_id, 'customer', at + least(count(*), p_burst) * interval '1 s' / p_rate, least(count(*), p_burst)
+        from entered where p_rate is not null group by customer_id order by customer_id
+        on conflict (subject, kind) do update set
+            granted = tokens_granted(l.full_at, at, excluded.granted, p_rate, p_burst),
+            full_at = greatest(l.full_at, at) + tokens_granted(l.full_at, at, excluded.granted, p_rate, p_burst) * interval '1 s' / p_rate
+        returning subject, full_at, granted
+    ), counted as (
+        insert into attempts as a (customer_id, currency, tick, total_count, total_amount)
+        select customer_id, currency, tick, count(*), sum(amount_minor) from entered group by 1, 2 order by 1, 2
         on conflict (customer_id, currency) do update set
-            as_of = greatest(a.as_of, excluded.as_of),
-            counts = windows_add(a.counts, a.as_of, excluded.as_of, windows_latest(excluded.counts, excluded.as_of)),
-            amounts = windows_add(a.amounts, a.as_of, excluded.as_of, windows_latest(excluded.amounts, excluded.as_of));
+            counts = case when excluded.tick > a.tick then windows_roll(a.counts, a.total_count, a.tick, excluded.tick) else a.counts end,
+            amounts = case when excluded.tick > a.tick then windows_roll(a.amounts, a.total_amount, a.tick, excluded.tick) else a.amounts end,
+            tick = greatest(a.tick, excluded.tick),
+            total_count = a.total_count + excluded.total_count,
+            total_amount = a.total_amount + excluded.total_amount
+    )
+    select e.tokens, t.subjects, t.fulls, t.grants, coalesce(t.granted, cardinality(e.tokens))
+    into entered, subjects, fulls, grants, granted
+    from (select coalesce(array_agg(claim_token), '{}') as tokens from entered) e,
+        (select array_agg(subject) as subjects, array_agg(full_at) as fulls, array_agg(granted) as grants, sum(granted) as granted from taken) t;
+
+    if cardinality(entered) = n and granted = n then
+        if p_rate is null then
+            outcome := 'claimed';
+            return next;
+        else
+            return query
+            select r.i::int, 'claimed', null::uuid, null::text, null::text, floor(t.tokens + 1e-6)::int,
+                case when t.tokens < 1 then (1 - t.tokens) / p_rate else 0 end, (p_burst - t.tokens) / p_rate
+            from unnest(p_customer) with ordinality r (c, i)
+            cross join lateral (
+                select greatest(0, p_burst - date_part('epoch', fulls[array_position(subjects, r.c)] - at) * p_rate) as tokens
+            ) t;
+        end if;
+        return;
     end if;
 
-    if coalesce(cardinality(inserted), 0) < cardinality(p_key) then
-        -- Leases that have run out. A claim that repeats itself (its own token) just reads its row below.
-        with over as materialized (
-            select x.customer_id, x.key, r.u
-            from unnest(p_customer, p_key, p_fingerprint, p_token) r (c, k, f, u)
-            join idempotency_keys x on x.customer_id = r.c and x.key = r.k
-            where x.state = 'processing' and x.lease_until < clock_timestamp() and x.fingerprint = r.f and x.claim_token <> r.u
-            order by x.customer_id, x.key for update of x
+    if granted < cardinality(entered) then
+        -- Somebody took the last tokens meanwhile, or the batch itself asked for too many: what came last leaves no trace.
+        with refused as materialized (
+            select q.c, q.k, q.t, q.a, q.m
+            from (
+                select r.*, row_number() over (partition by r.c order by r.i) as nth
+                from unnest(p_customer, p_key, p_token, p_amount, p_currency) with ordinality r (c, k, t, a, m, i)
+                where r.t = any (entered)
+            ) q
+            where q.nth > grants[array_position(subjects, q.c)]
+        ), undone as (
+            delete from idempotency_keys x using refused r
+            where x.customer_id = any (array[r.c]) and x.key = any (array[r.k]) and x.claim_token = r.t
         )
-        update idempotency_keys x set claim_token = over.u, lease_until = clock_timestamp() + p_lease
-        from over where x.customer_id = over.customer_id and x.key = over.key;
+        update attempts a set total_count = a.total_count - r.count, total_amount = a.total_amount - r.amount
+        from (select c, m, count(*) as count, sum(a) as amount from refused group by 1, 2) r
+        where a.customer_id = any (array[r.c]) and a.currency = any (array[r.m]);
+    end if;
+
+    if cardinality(entered) < n then
+        -- Leases that have run out. A claim that repeats itself (its own token) just reads its row below.
+        update idempotency_keys x set claim_token = r.t, lease_until = clock_timestamp() + p_lease
+        from (select * from unnest(p_customer, p_key, p_fingerprint, p_token) u (c, k, f, t) order by u.c, u.k) r
+        where x.customer_id = any (array[r.c]) and x.key = any (array[r.k])
+            and x.state <> 'decided' and x.lease_until < clock_timestamp() and x.fingerprint = r.f and x.claim_token <> r.t;
     end if;
 
     return query
-    select r.i::int,
-        case
-            when x.claim_token = r.u and x.state = 'processing' then case when x.payment_id = r.p then 'claimed' else 'taken_over' end
-            when x.fingerprint <> r.f then 'mismatch'
-            when x.state = 'decided' then 'decided'
-            when x.state = 'processing' then 'in_flight'
-            when r.i = any (refused) then 'rate_limited'
-            else 'vanished'
-        end,
-        x.payment_id,
-        x.policy_version,
-        y.answer,
-        t.tokens::int,
-        case when t.tokens < 1 then (1 - t.tokens) / p_rate else 0 end,
-        (p_burst - t.tokens) / p_rate
+    select r.i::int, o.outcome, x.payment_id, x.policy_version,
+        case when o.outcome = 'decided' then (
+            select y.answer from payments y where y.customer_id = r.c and y.payment_id = x.payment_id limit 1
+        ) end,
+        case when o.asked then floor(t.tokens + 1e-6)::int end,
+        case when o.asked then case when t.tokens < 1 then (1 - t.tokens) / p_rate else 0 end end,
+        case when o.asked then (p_burst - t.tokens) / p_rate end
     from unnest(p_customer, p_key, p_fingerprint, p_token, p_payment) with ordinality r (c, k, f, u, p, i)
-    left join idempotency_keys x on x.customer_id = r.c and x.key = r.k
-    left join payments y on x.state = 'decided' and x.fingerprint = r.f and y.customer_id = x.customer_id and y.payment_id = x.payment_id
-    left join unnest(buckets) b on b.subject = r.c
     left join lateral (
-        select greatest(0, p_burst - date_part('epoch', greatest(b.full_at, clock_timestamp()) - clock_timestamp()) * p_rate) as tokens
-    ) t on b.subject is not null;
+        select z.* from idempotency_keys z where z.customer_id = r.c and z.key = r.k limit 1
+    ) x on true
+    left join lateral (
+        select greatest(0, p_burst - date_part('epoch', greatest(l.full_at, at) - at) * p_rate) as tokens
+        from rate_limits l where p_rate is not null and l.subject = r.c and l.kind = 'customer' limit 1
+    ) t on true
+    cross join lateral (
+        select *, q.outcome = 'rate_limited' or r.u = any (entered) and t.tokens is not null as asked
+        from (
+            select case
+                when x.claim_token = r.u and x.state = 'processing' then case when x.payment_id = r.p then 'claimed' else 'taken_over' end
+                when x.fingerprint <> r.f then 'mismatch'
+                when x.state = 'decided' then 'decided'
+                when x.state = 'processing' then 'in_flight'
+                when t.tokens + 1e-6 < 1 then 'rate_limited'
+                else 'vanished'
+            end as outcome
+        ) q
+    ) o;
 end
+$$;
+
+-- How many of the wanted tokens a bucket has.
+create or replace function tokens_granted(full_at timestamptz, at timestamptz, wanted int, rate double precision, burst int) returns int
+    language sql immutable as $$
+    select least(wanted, greatest(0, floor(burst - date_part('epoch', greatest(full_at, at) - at) * rate + 1e-6)::int))
 $$;
 
 -- A definite failure ends its own lease, so that the next try need not wait for it.
 create or replace function abandon_claims(p_customer text[], p_key text[], p_token uuid[]) returns void
-    language sql as $$
+    language sql
+set enable_seqscan = off
+as $$
     update idempotency_keys x set lease_until = clock_timestamp() - interval '1 ms'
-    from unnest(p_customer, p_key, p_token) r (c, k, u)
-    where x.customer_id = r.c and x.key = r.k and x.claim_token = r.u and x.state = 'processing'
+    from (select * from unnest(p_customer, p_key, p_token) u (c, k, t) order by u.c, u.k) r
+    where x.customer_id = any (array[r.c]) and x.key = any (array[r.k]) and x.claim_token = any (array[r.t]) and x.state <> 'decided'
 $$;
 
 -- Takes one token for one subject outside a claim (API keys).

@@ -1,101 +1,148 @@
--- Settles decided payments, one row of the arrays a payment, a customer at most once. In one transaction: the claim token is checked before
--- anything moves, the customer is locked, funds are checked again (allow only), and entry, decision, answer, amounts, case and event are written.
--- Where the money is gone the payment is blocked instead, with the second finished answer and event. Returns one row a payment:
---   settled  with the decision and the answer that hold; a repetition with the same token gets the same
+-- Locks customers, in their order, and gives each the number of its next event.
+create or replace function number_events(p_customer text[]) returns bigint[] language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    sequences bigint[];
+begin
+    with numbered as (
+        update customers c set event_seq = c.event_seq + 1
+        from (select u.c, u.i from unnest(p_customer) with ordinality u (c, i) order by u.c) r
+        where c.customer_id = any (array[r.c])
+        returning r.i, c.event_seq
+    )
+    select coalesce(array_agg(event_seq order by i), '{}') into sequences from numbered;
+    return sequences;
+end
+$$;
+
+-- Settles decided payments, one row of the arrays a payment, a customer at most once. In one transaction: the customer is locked, the funds (allow
+-- only) and the claim token are checked, and entry, decision, answer, amounts, case and event are written where both hold; else nothing is.
+-- Returns one row a payment:
+--   settled  with the decision; a repetition with the same token gets the stored decision and the stored answer
+--   short    it was to be allowed, and the money is gone: nothing was written, and the claim still holds
 --   fenced   the token is old: somebody else took the claim, and nothing was written
--- Locks in one order: customers, then their keys, accounts and spending.
+-- or, if all of them are settled now, a single row without an ordinal.
+-- Locks in one order: customers, then their keys and accounts. About the form of the joins see 20_claim.sql.
 create or replace function settle_payments(
     p_customer text[], p_key text[], p_token uuid[], p_payment uuid[], p_payee text[], p_amount bigint[], p_currency text[], p_policy text[],
     p_decided_at timestamptz[], p_decision text[], p_degraded boolean[], p_reserved_until timestamptz[], p_event uuid[],
-    p_answer text[], p_data text[], p_short_answer text[], p_short_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[]
+    p_answer text[], p_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[]
 ) returns table (ordinal int, outcome text, decision text, answer text) language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
-    mine int[];
+    n constant int := cardinality(p_customer);
+    tick constant int := window_tick(clock_timestamp());
+    sequences bigint[];   -- the number of each payment's event
+    mine int[];           -- what is settled now
+    charged int[];        -- whose money has moved
 begin
-    perform require_read_committed();
-    if (select count(distinct c) from unnest(p_customer) u (c)) < cardinality(p_customer) then
-        raise exception 'a settle batch holds a customer twice' using errcode = 'invalid_parameter_value';
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform require_read_committed();
     end if;
 
-    insert into customers (customer_id)
-    select c from unnest(p_customer) u (c) where not exists (select from customers x where x.customer_id = u.c) order by c
-    on conflict do nothing;
-    perform from customers where customer_id = any (p_customer) order by customer_id for no key update;
+    -- The lock on each customer, and the event's number with it. A customer who is not there yet comes in before any lock is held, or the order
+    -- of locks would be lost: so the locks are let go and taken again.
+    begin
+        sequences := number_events(p_customer);
+        if cardinality(sequences) < n then
+            raise exception using errcode = 'PN404';
+        end if;
+    exception when sqlstate 'PN404' then
+        if (select count(distinct c) from unnest(p_customer) u (c)) < n then
+            raise exception 'a settle batch holds a customer twice' using errcode = 'invalid_parameter_value';
+        end if;
+        insert into customers (customer_id)
+        select u.c from unnest(p_customer) u (c)
+        where (select x.customer_id from customers x where x.customer_id = u.c limit 1) is null order by u.c
+        on conflict do nothing;
+        sequences := number_events(p_customer);
+    end;
 
-    -- A new statement: it sees all that was committed before the locks were ours.
-    with held as materialized (
-        select x.customer_id, x.key, r.i
-        from unnest(p_customer, p_key, p_token) with ordinality r (c, k, u, i)
-        join idempotency_keys x on x.customer_id = r.c and x.key = r.k
-        where x.claim_token = r.u and x.state = 'processing'
-        order by x.customer_id, x.key for update of x
-    ), done as (
+    -- A new statement: it sees all that was committed before the locks were ours. The money moves where there is enough of it, then the keys whose
+    -- token still holds are decided, and what is decided is written.
+    with paid as (
+        update accounts a set available = a.available - r.amount, reserved = a.reserved + r.amount, entry_seq = a.entry_seq + 1,
+            allowed_sums = case when tick > a.allowed_tick
+                then windows_roll(a.allowed_sums, a.allowed_sum, a.allowed_tick, tick) else a.allowed_sums end,
+            allowed_tick = greatest(a.allowed_tick, tick),
+            allowed_count = a.allowed_count + 1,
+            allowed_sum = a.allowed_sum + r.amount
+        from (
+            select u.c, u.i, p_amount[u.i]::amount_minor as amount from unnest(p_customer) with ordinality u (c, i)
+            where p_decision[u.i] = 'allow' order by u.c
+        ) r
+        where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and a.available >= r.amount
+        returning r.c, r.i, r.amount, a.currency, a.entry_seq
+    ), final as (
         update idempotency_keys x set state = 'decided', lease_until = null, payee_id = null, amount_minor = null, currency = null,
             request_id = null, policy_version = null
-        from held where x.customer_id = held.customer_id and x.key = held.key
-        returning held.i
-    )
-    select coalesce(array_agg(i), '{}') into mine from done;
-
-    return query
-    with batch as materialized (
-        select p_customer[i] as customer, p_payment[i] as payment, p_payee[i] as payee, p_amount[i] as amount, p_currency[i] as currency,
-            p_decision[i] as wanted, i
-        from unnest(mine) u (i)
-    ), paid as (
-        update accounts a set available = a.available - b.amount, reserved = a.reserved + b.amount, entry_seq = a.entry_seq + 1
-        from batch b
-        where b.wanted = 'allow' and a.customer_id = b.customer and a.currency = b.currency and a.available >= b.amount
-        returning b.i, a.entry_seq
-    ), final as materialized (
-        select b.*, paid.entry_seq, b.wanted = 'allow' and paid.i is null as short,
-            (case when b.wanted = 'allow' and paid.i is null then 'block' else b.wanted end)::decision as decided
-        from batch b left join paid using (i)
+        from (
+            select c, i, amount, currency, entry_seq, 'allow'::decision as decided from paid
+            union all
+            select u.c, u.i, p_amount[u.i]::amount_minor, p_currency[u.i]::currency_code, null, p_decision[u.i]::decision
+            from unnest(p_customer) with ordinality u (c, i)
+            where p_decision[u.i] <> 'allow'
+            order by c
+        ) r
+        where x.customer_id = any (array[r.c]) and x.key = any (array[p_key[r.i]]) and x.claim_token = any (array[p_token[r.i]])
+            and x.state <> 'decided'
+        returning x.customer_id, r.i, r.amount, r.currency, r.entry_seq, r.decided, p_payee[r.i]::party_id as payee
     ), stored as (
         insert into payments (customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, reservation,
             reserved_until, case_pending, decided_at, answer)
-        select customer, payment, payee, amount, currency, decided, p_degraded[i], p_policy[i],
-            case when decided = 'allow' then 'held'::reservation_state end, case when decided = 'allow' then p_reserved_until[i] end,
-            decided = 'review' and p_case_pending[i], p_decided_at[i], case when short then p_short_answer[i] else p_answer[i] end
-        from final
-        returning payment_id, decision, answer
+        select f.customer_id, p_payment[f.i], f.payee, f.amount, f.currency, f.decided, p_degraded[f.i], p_policy[f.i],
+            case when f.decided = 'allow' then 'held'::reservation_state end, case when f.decided = 'allow' then p_reserved_until[f.i] end,
+            p_case_pending[f.i], p_decided_at[f.i], p_answer[f.i]
+        from final f
     ), entered as (
         insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
-        select customer, currency, entry_seq, 'reserve', -amount, amount, payment from final where decided = 'allow'
-    ), counted as (
-        insert into spending as s (customer_id, currency, as_of, amounts, allowed_count, allowed_sum)
-        select customer, currency, clock_timestamp(), windows_of(clock_timestamp(), amount), 1, amount from final where decided = 'allow'
-        on conflict (customer_id, currency) do update set
-            as_of = greatest(s.as_of, excluded.as_of),
-            amounts = windows_add(s.amounts, s.as_of, excluded.as_of, excluded.allowed_sum::bigint),
-            allowed_count = s.allowed_count + 1,
-            allowed_sum = s.allowed_sum + excluded.allowed_sum
+        select f.customer_id, f.currency, f.entry_seq, 'reserve', -f.amount, f.amount, p_payment[f.i] from final f where f.decided = 'allow'
     ), met as (
-        insert into known_payees (customer_id, payee_id) select customer, payee from final where decided = 'allow' on conflict do nothing
-    ), numbered as (
-        update customers c set event_seq = c.event_seq + 1 from final f where c.customer_id = f.customer returning f.i, c.event_seq
+        insert into known_payees (customer_id, payee_id) select f.customer_id, f.payee from final f where f.decided = 'allow' on conflict do nothing
     ), told as (
         insert into outbox (customer_id, sequence, event_id, type, subject, occurred_at, data)
-        select customer, event_seq, p_event[i], 'paynow.payment.decided', payment::text, p_decided_at[i],
-            (case when short then p_short_data[i] else p_data[i] end)::json
-        from final join numbered using (i)
-    ), opened as (
-        insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
-        select customer, p_case[i], payment, amount, currency, p_case_reasons[i]::json from final where decided = 'review' and p_case[i] is not null
+        select f.customer_id, sequences[f.i], p_event[f.i], 'paynow.payment.decided', p_payment[f.i]::text, p_decided_at[f.i], p_data[f.i]::json
+        from final f
     )
-    select f.i, 'settled', stored.decision::text, stored.answer from final f join stored on stored.payment_id = f.payment;
+    select coalesce(array_agg(f.i), '{}'), (select coalesce(array_agg(p.i), '{}') from paid p) into mine, charged from final f;
 
-    if cardinality(mine) < cardinality(p_customer) then
-        return query
-        select r.i::int, case when y.answer is null then 'fenced' else 'settled' end, y.decision::text, y.answer
-        from unnest(p_customer, p_key, p_token) with ordinality r (c, k, u, i)
-        left join idempotency_keys x on x.customer_id = r.c and x.key = r.k and x.claim_token = r.u and x.state = 'decided'
-        left join payments y on y.customer_id = x.customer_id and y.payment_id = x.payment_id
-        where r.i <> all (mine);
+    if cardinality(array_remove(p_case, null)) > 0 then
+        insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
+        select u.c, p_case[u.i], p_payment[u.i], p_amount[u.i], p_currency[u.i], p_case_reasons[u.i]::json
+        from unnest(p_customer) with ordinality u (c, i)
+        where u.i = any (mine) and p_decision[u.i] = 'review' and p_case[u.i] is not null;
     end if;
+    if cardinality(mine) = n then
+        outcome := 'settled';
+        return next;
+        return;
+    end if;
+
+    -- The others have no event, and the money of those whose token is old goes back before anybody can see it gone.
+    update customers c set event_seq = c.event_seq - 1
+    from unnest(p_customer) with ordinality r (c, i)
+    where c.customer_id = any (array[r.c]) and r.i <> all (mine);
+    update accounts a set available = a.available + p_amount[r.i], reserved = a.reserved - p_amount[r.i], entry_seq = a.entry_seq - 1,
+        allowed_count = a.allowed_count - 1, allowed_sum = a.allowed_sum - p_amount[r.i]
+    from unnest(p_customer) with ordinality r (c, i)
+    where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and r.i = any (charged) and r.i <> all (mine);
+
+    return query
+    select r.i::int,
+        case when r.i = any (mine) or y.answer is not null then 'settled' when x.state = 'processing' then 'short' else 'fenced' end,
+        case when r.i = any (mine) then p_decision[r.i] else y.decision::text end,
+        case when r.i = any (mine) then null else y.answer end
+    from unnest(p_customer, p_key, p_token) with ordinality r (c, k, u, i)
+    left join lateral (
+        select z.state, z.payment_id from idempotency_keys z where z.customer_id = r.c and z.key = r.k and z.claim_token = r.u limit 1
+    ) x on true
+    left join lateral (
+        select z.decision, z.answer from payments z where x.state = 'decided' and z.customer_id = r.c and z.payment_id = x.payment_id limit 1
+    ) y on true;
 end
 $$;

@@ -6,6 +6,7 @@
 --   not_reserved  the payment was not allowed
 --   unknown       there is no such payment
 --   not_due       'expired' was asked before its time
+-- About the form of the joins see 20_claim.sql.
 create or replace function end_reservations(
     p_customer text[], p_payment uuid[], p_end reservation_state, p_event uuid[], p_type text, p_data text[]
 ) returns table (ordinal int, outcome text, state text, ended_at timestamptz) language plpgsql
@@ -26,12 +27,13 @@ begin
     for r in
         select y.customer_id, y.payment_id, y.amount_minor, y.currency, u.i
         from unnest(p_customer, p_payment) with ordinality u (c, p, i)
-        join payments y on y.customer_id = u.c and y.payment_id = u.p
+        cross join lateral (select z.* from payments z where z.customer_id = u.c and z.payment_id = u.p limit 1) y
         where y.reservation = 'held' and (p_end <> 'expired' or y.reserved_until <= at)
         order by y.customer_id, y.payment_id, u.i
     loop
+        -- Not `reservation = 'held'`, which would let the planner read the whole index of what is held.
         update payments set reservation = p_end, reservation_ended_at = at
-        where customer_id = r.customer_id and payment_id = r.payment_id and reservation = 'held';
+        where customer_id = r.customer_id and payment_id = r.payment_id and reservation is not distinct from 'held';
         continue when not found;      -- it stands twice in the arrays, and has just ended
         with moved as (
             update accounts set reserved = reserved - r.amount_minor, entry_seq = entry_seq + 1,
@@ -64,7 +66,9 @@ begin
         end,
         y.reservation::text, y.reservation_ended_at
     from unnest(p_customer, p_payment) with ordinality u (c, p, i)
-    left join payments y on y.customer_id = u.c and y.payment_id = u.p;
+    left join lateral (
+        select z.payment_id, z.reservation, z.reservation_ended_at from payments z where z.customer_id = u.c and z.payment_id = u.p limit 1
+    ) y on true;
 end
 $$;
 

@@ -85,6 +85,15 @@ where case when k.keys is not null then (k.keys, k.decided) <> (1, 1)
     else to_timestamp(('x' || translate(left(p.payment_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0)
         > (select keys_forgotten_before from retention) + interval '5 minutes' end
 
+-- name: audit_payments_lead_somewhere
+-- Each payment's customer and policy are there.
+select concat_ws(' ', p.customer_id, p.payment_id), concat_ws(' and ', case when c.customer_id is null then 'there is no such customer' end,
+    case when v.version is null then concat('there is no policy ', p.policy_version) end)
+from payments p
+left join customers c using (customer_id)
+left join policies v on v.version = p.policy_version
+where c.customer_id is null or v.version is null
+
 -- name: audit_claims_are_finished
 -- No claim stands a minute after its lease ran out.
 select concat_ws(' ', customer_id, payment_id),
@@ -146,14 +155,14 @@ left join payments p using (customer_id, payment_id)
 where (p.decision, p.amount_minor, p.currency) is distinct from ('review', c.amount_minor, c.currency)
 
 -- name: audit_spending_counts_allowed
--- What a customer spent, as the signals count it, is the number and sum of the allowed payments.
-select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(s.allowed_count, 0), ' allowed of ', coalesce(s.allowed_sum, 0),
+-- What an account counts as ever allowed is the number and sum of the allowed payments.
+select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(a.allowed_count, 0), ' allowed of ', coalesce(a.allowed_sum, 0),
     ' in all; there are ', coalesce(p.payments, 0), ' of ', coalesce(p.amount, 0))
-from spending s
+from accounts a
 full join (
     select customer_id, currency, count(*) as payments, sum(amount_minor) as amount from payments where decision = 'allow' group by 1, 2
 ) p using (customer_id, currency)
-where (s.allowed_count, s.allowed_sum) is distinct from (p.payments, p.amount)
+where (coalesce(a.allowed_count, 0), coalesce(a.allowed_sum, 0)) is distinct from (coalesce(p.payments, 0), coalesce(p.amount, 0))
 
 -- name: audit_known_payees_were_allowed
 -- The payees that a customer is known to pay are those of the allowed payments.

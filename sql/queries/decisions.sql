@@ -1,14 +1,13 @@
 -- name: claim
 -- Claims keys (functions/20_claim.sql).
 select ordinal, outcome, payment_id::text, policy_version, answer, remaining, wait_s, reset_s
-from claim_payments(%s::text[], %s::text[], %s::bytea[], %s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-    %s::interval, %s, %s, %s)
+from claim_payments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: settle
 -- Settles decided payments (functions/30_settle.sql).
 select ordinal, outcome, decision, answer
-from settle_payments(%s::text[], %s::text[], %s::uuid[], %s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
-    %s::boolean[], %s::timestamptz[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::uuid[], %s::text[], %s::boolean[])
+from settle_payments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, string_to_array(%s, chr(31)), string_to_array(%s, chr(31)), %s,
+    string_to_array(%s, chr(31)), %s)
 
 -- name: abandon
 -- Ends our own leases, so that the next try need not wait for them.

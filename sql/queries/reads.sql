@@ -1,11 +1,11 @@
 -- name: balance
 -- What a customer may spend and what is reserved, in one currency.
-select ordinal, available, reserved from read_balances(%s::text[], %s::text[])
+select ordinal, available, reserved from read_balances(%s, %s)
 
 -- name: activity
 -- The customer's own history (functions/50_reads.sql).
 select ordinal, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list
-from read_activity(%s::text[], %s::text[], %s::text[])
+from read_activity(%s, %s, %s)
 
 -- name: listed
 -- Whether a customer or payee is on the allow or the block list.

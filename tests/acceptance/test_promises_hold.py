@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Set
 from contextlib import nullcontext
+from functools import partial
 from itertools import count, cycle, islice
 from pathlib import Path
 
@@ -29,8 +30,8 @@ from paynow.store.imports import ImportRefused, OpeningAccount, import_accounts
 from promise_draws import CURRENCIES, CUSTOMERS, FIRST_ACCOUNTS, STATE_OF, accounts, any_one, openings, service, several_wishes, some, ways, wishes
 from promise_model import Asked, Decided, Model
 from service import audit
-from two_services import GATES, Reply, TwoServices, at_once, in_rows
-from waiting import eventually
+from two_services import GATES, Gate, Reply, TwoServices, at_once, in_rows
+from waiting import eventually, eventually_async
 
 STORIES = int(os.environ.get("PAYNOW_TEST_EXAMPLES", "12"))
 STEPS = 30
@@ -38,6 +39,14 @@ KILLS_MAX = 1
 """A killed service takes as long to start again as all other steps of a story together."""
 PHASES = (hypothesis.Phase.reuse, hypothesis.Phase.generate, hypothesis.Phase.shrink)
 LOCK_CUSTOMERS = "insert into customers as c select unnest(%s) on conflict (customer_id) do update set event_seq = c.event_seq"
+
+STATES_AFTER = {
+    ("claim", False): (None, None),
+    ("claim", True): ("processing", None),
+    ("settle", False): ("processing", "processing"),
+    ("settle", True): ("decided", "processing"),
+}
+"""How a batch of payments is stored that was stopped in a step which was committed or not; and how those are that had not come so far."""
 
 stories = count(1)
 
@@ -87,7 +96,7 @@ class Promises(RuleBasedStateMachine):
             with self.services.gate(GATES["settle"]) as gate:
                 sending = asyncio.ensure_future(at_once(*requests))
                 try:
-                    await self.services.waiting(gate, len(payments))
+                    await self.stopped(gate, payments)
                 finally:
                     gate.let_go()
                 return in_rows(await sending, len(payments))
@@ -204,12 +213,14 @@ class Promises(RuleBasedStateMachine):
             freed[one.asked.account] += one.asked.amount if way == "release" else 0
 
         async def interrupt() -> None:
-            requests = [self.services.decide(victim, asked) for asked in payments]
-            requests += [self.services.end(victim, one.payment_id, way) for one, way in chosen.values()]
             with self.services.gate(GATES[step]) as gate:
-                sending = [asyncio.ensure_future(request) for request in requests]
+                waiting: list[int] = []
+                sending = [asyncio.ensure_future(self.services.end(victim, one.payment_id, way)) for one, way in chosen.values()]
                 try:
-                    waiting = await self.services.waiting(gate, len(requests))
+                    if sending:
+                        await self.services.waiting(gate, len(sending))
+                    sending += [asyncio.ensure_future(self.services.decide(victim, asked)) for asked in payments]
+                    waiting = await self.stopped(gate, payments if step == "settle" else [], besides=len(chosen))
                     if committed:
                         self.services.pause(victim)
                         gate.let_go()
@@ -221,7 +232,7 @@ class Promises(RuleBasedStateMachine):
                 assert all(isinstance(outcome, aiohttp.ClientError) for outcome in outcomes), outcomes
 
         self.services.run(interrupt())
-        stored = self.learn_keys(payments, {("claim", False): None, ("settle", True): "decided"}.get((step, committed), "processing"), freed)
+        stored = self.learn_keys(payments, *STATES_AFTER[step, committed], freed)
         for one, way in chosen.values():
             if committed:
                 self.learn_end(one, {STATE_OF[way]})
@@ -259,13 +270,13 @@ class Promises(RuleBasedStateMachine):
             with self.services.gate(*(("lock table accounts",) if asleep else (LOCK_CUSTOMERS, self.customers))) as gate:
                 sending = asyncio.ensure_future(at_once(*(self.services.decide(late, asked) for asked in payments)))
                 try:
-                    await self.services.waiting(gate, len(payments))
+                    await self.stopped(gate, payments)
                     self.services.let_leases_run_out(self.customers)
                     if asleep:
                         self.services.pause(late)
                         gate.let_go()
                     overtaking = asyncio.ensure_future(at_once(*(self.services.decide(1 - late, asked) for asked in payments)))
-                    await (asyncio.wait([overtaking]) if asleep else self.services.waiting(gate, 2 * len(payments)))
+                    await (asyncio.wait([overtaking]) if asleep else self.stopped(gate, payments, besides=1))
                 finally:
                     gate.let_go()
                     self.services.resume(late)
@@ -283,7 +294,7 @@ class Promises(RuleBasedStateMachine):
             with self.services.gate(GATES[step]) as gate:
                 sending = asyncio.ensure_future(at_once(*(self.services.decide(where, asked) for asked in payments)))
                 try:
-                    self.services.terminate(await self.services.waiting(gate, len(payments)))
+                    self.services.terminate(await self.stopped(gate, payments if step == "settle" else []))
                 finally:
                     gate.let_go()
                 told = await sending
@@ -326,15 +337,24 @@ class Promises(RuleBasedStateMachine):
             assert sum(not reply.replayed for reply in answers) in first_hearers, answers
         self.model.judged([(asked, answers[0].body) for asked, answers in zip(payments, replies, strict=True)])
 
-    def learn_keys(self, payments: list[Asked], state: str | None, freed: Counter) -> set:
-        """What was stored of payments that nobody was answered: it has to be in this state, all of it. The keys that were decided."""
+    def learn_keys(self, payments: list[Asked], state: str | None, before: str | None, freed: Counter) -> set:
+        """What was stored of payments that nobody was answered: those whose batch was stopped are in this state, others still in the one before.
+
+        Returns the keys that were decided.
+        """
         facts = self.services.facts(self.customers)
-        assert [facts.keys.get(asked.slot, (None,))[0] for asked in payments] == [state] * len(payments)
-        if state == "processing":
-            self.model.claimed |= {asked.slot: (asked, facts.keys[asked.slot][1]) for asked in payments}
-        elif state == "decided":
-            self.model.judged([(asked, facts.payments[facts.keys[asked.slot][1]][3]) for asked in payments], freed)
-        return {asked.slot for asked in payments} if state == "decided" else set()
+        states = {asked: facts.keys.get(asked.slot, (None,))[0] for asked in payments}
+        assert state in states.values()
+        assert set(states.values()) <= {state, before}
+        decided = [asked for asked in payments if states[asked] == "decided"]
+        self.model.claimed |= {asked.slot: (asked, facts.keys[asked.slot][1]) for asked in payments if states[asked] == "processing"}
+        self.model.judged([(asked, facts.payments[facts.keys[asked.slot][1]][3]) for asked in decided], freed)
+        return {asked.slot for asked in decided}
+
+    async def stopped(self, gate: Gate, claimed: list[Asked], *, besides: int = 0) -> list[int]:
+        """Waits until these are claimed and a batch of payments stands at the gate, besides so many other sessions. Other batches wait their turn."""
+        await eventually_async(partial(self.services.all_claimed, [asked.slot for asked in claimed]))
+        return await self.services.waiting(gate, besides + 1)
 
     def learn_end(self, one: Decided, possible: set[str]) -> None:
         """A held reservation should have ended in one of these ways: which?"""

@@ -51,6 +51,8 @@ BREAKS = {
     "accounts_equal_ledger": [
         "update accounts set available = available + 1 where customer_id = 'c_held'",
         "update ledger_entries set available_change = available_change + 1 where kind = 'credit' and customer_id = 'c_held'",
+        """insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change)
+            values ('c_held', 'EUR', 1, 'credit', 1, 0), ('c_held', 'EUR', 2, 'adjust', -1, 0)""",
     ],
     "balances_not_negative": [
         """alter table accounts drop constraint accounts_available_check;
@@ -79,6 +81,10 @@ BREAKS = {
         MOVE.format(kind="'capture'", available="0", reserved="-p.amount_minor", which=HELD),
         MOVE.format(kind="'release'", available="p.amount_minor", reserved="-p.amount_minor", which="p.reservation = 'captured'"),
     ],
+    "payments_lead_somewhere": [
+        "delete from policies",
+        "delete from customers where customer_id = 'c_held'; delete from outbox where customer_id = 'c_held'",
+    ],
     "answers_agree": [
         """update payments set answer = replace(answer, '"decision":"block"', '"decision":"review"') where customer_id = 'c_poor'""",
         "update payments set answer = replace(answer, payment_id::text, gen_random_uuid()::text) where customer_id = 'c_held'",
@@ -86,9 +92,9 @@ BREAKS = {
         """update payments set answer = replace(answer, '"amount":"1.00"', '"amount":"1.01"') where customer_id = 'c_held'""",
     ],
     "spending_counts_allowed": [
-        "update spending set allowed_count = allowed_count + 1 where customer_id = 'c_held'",
-        "update spending set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
-        "delete from spending where customer_id = 'c_held'",
+        "update accounts set allowed_count = allowed_count + 1 where customer_id = 'c_held'",
+        "update accounts set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
+        "update accounts set allowed_count = 0, allowed_sum = 0 where customer_id = 'c_held'",
     ],
     "known_payees_were_allowed": [
         "insert into known_payees (customer_id, payee_id) values ('c_held', 'p_stranger')",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg2
+import psycopg2.errors
 import pytest
 
 from database import execute
@@ -40,21 +41,21 @@ async def store(database: str) -> AsyncIterator[Store]:
 
 def claim_of(key: str = "k-1", *, amount_minor: int = 100, customer_id: str = "c_1", policy: str = POLICY) -> ClaimRequest:
     payment = Payment(new_id(customer_id), customer_id, "p_1", amount_minor, "USD")
-    return ClaimRequest(payment, key, fingerprint(customer_id, "p_1", amount_minor, "USD"), uuid4(), "request-1", policy)
+    return ClaimRequest(payment, key, fingerprint(customer_id, "p_1", amount_minor, "USD"), uuid4().hex, "request-1", policy)
 
 
 def settlement_of(claim: ClaimRequest, decision: str = "allow", *, case: Case | None = None, pending: bool = False) -> Settlement:
     now = datetime.now(UTC)
     return Settlement(
         claim=claim,
+        policy_version=claim.policy_version,
         decision=decision,
         reasons=(),
         degraded=False,
         decided_at=now,
         reserved_until=now + timedelta(days=1),
         event_id=new_id(claim.payment.customer_id),
-        finished=Finished(f'{{"decision":"{decision}","token":"{claim.token}"}}'.encode(), "{}"),
-        if_short=Finished(b'{"decision":"block"}', '{"short":true}'),
+        finished=Finished(f'{{"decision":"{decision}","token":"{claim.token}"}}'.encode(), b"{}"),
         case=case,
         case_pending=pending,
     )
@@ -65,11 +66,17 @@ async def claimed(store: Store, claim: ClaimRequest) -> ClaimRequest:
     outcome = await store.decisions.claim(claim, None)
     assert outcome.outcome in ("claimed", "taken_over")
     assert outcome.payment_id is not None
-    return replace(claim, payment=replace(claim.payment, payment_id=outcome.payment_id))
+    return claim._replace(payment=replace(claim.payment, payment_id=outcome.payment_id))
 
 
 def run_out(dsn: str) -> None:
     execute(dsn, "update idempotency_keys set lease_until = clock_timestamp() - interval '1 s' where state = 'processing'")
+
+
+def settled_statistics(dsn: str, query: str) -> int:
+    """Statistics that sessions report when they end: those of this store's are made to."""
+    execute(dsn, "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and application_name = 'paynow'")
+    return execute(dsn, query)[0][0]
 
 
 def counts(dsn: str) -> tuple[int, ...]:
@@ -81,12 +88,12 @@ async def test_an_old_token_settles_nothing(store: Store, database: str) -> None
     paused = await claimed(store, claim_of())
     run_out(database)
     successor = await claimed(store, claim_of())
-    assert (await store.decisions.settle(settlement_of(paused))).fenced
+    assert (await store.decisions.settle(settlement_of(paused))).outcome == "fenced"
     assert counts(database) == (0, 0, 1, 0)
     assert balance(database, "c_1") == (10_000, 0)
     settled = await store.decisions.settle(settlement_of(successor))
     assert settled.decision == "allow"
-    assert (await store.decisions.settle(settlement_of(paused))).fenced, "also after the successor has settled"
+    assert (await store.decisions.settle(settlement_of(paused))).outcome == "fenced", "also after the successor has settled"
     assert balance(database, "c_1") == (9_900, 100)
 
 
@@ -152,27 +159,118 @@ async def test_a_key_that_becomes_known_while_the_limit_is_asked_is_not_refused(
     assert (await store.decisions.claim(claim_of("k-2"), Limit(1, 1))).outcome == "rate_limited"
 
 
-async def test_money_that_is_gone_by_the_settle_blocks_with_the_second_answer(store: Store, database: str) -> None:
+async def test_money_that_is_gone_by_the_settle_leaves_the_claim_to_be_settled_otherwise(store: Store, database: str) -> None:
     claims = [await claimed(store, claim_of(f"k-{number}", amount_minor=6_000)) for number in range(2)]
     settled = [await store.decisions.settle(settlement_of(claim)) for claim in claims]
-    assert [one.decision for one in settled] == ["allow", "block"]
-    assert settled[1].answer == b'{"decision":"block"}'
-    assert execute(database, "select data ->> 'short' from outbox order by position") == [(None,), ("true",)]
+    assert [(one.outcome, one.decision) for one in settled] == [("settled", "allow"), ("short", None)]
+    assert counts(database) == (1, 1, 2, 0)
+    assert (await store.decisions.settle(settlement_of(claims[1], "block"))).decision == "block"
     assert balance(database, "c_1") == (4_000, 6_000)
 
 
 async def test_settles_of_one_customer_at_once_never_give_more_than_there_is(store: Store, database: str) -> None:
     claims = [await claimed(store, claim_of(f"k-{number}", amount_minor=3_000)) for number in range(8)]
     settled = await asyncio.gather(*(store.decisions.settle(settlement_of(claim)) for claim in claims))
-    assert sorted(one.decision for one in settled) == ["allow"] * 3 + ["block"] * 5
+    assert sorted(one.outcome for one in settled) == ["settled"] * 3 + ["short"] * 5
     assert balance(database, "c_1") == (1_000, 9_000)
-    assert execute(database, "select array_agg(sequence order by position) from outbox") == [(list(range(1, 9)),)]
+    assert execute(database, "select array_agg(sequence order by position) from outbox") == [(list(range(1, 4)),)]
+
+
+async def test_a_batch_settles_those_it_can_and_leaves_no_trace_of_the_others(store: Store, database: str) -> None:
+    """The first two leave alone; the six others meet in one batch."""
+    for customer in ("c_first", "c_second", "c_paid", "c_fenced", "c_poor", "c_review"):
+        open_account(database, customer, 1_000)
+    claims = {
+        customer: await claimed(store, claim_of(customer_id=customer, amount_minor=2_000 if customer == "c_poor" else 100))
+        for customer in ("c_first", "c_second", "c_paid", "c_fenced", "c_poor", "c_review", "c_stranger", "c_unknown")
+    }
+    claims["c_fenced"] = claims["c_fenced"]._replace(token=uuid4().hex)
+    decisions = {"c_review": "review", "c_stranger": "block"}
+    settled = await asyncio.gather(*(store.decisions.settle(settlement_of(claim, decisions.get(name, "allow"))) for name, claim in claims.items()))
+    assert {name: one.outcome for name, one in zip(claims, settled, strict=True) if one.outcome != "settled"} == {
+        "c_fenced": "fenced",
+        "c_poor": "short",
+        "c_unknown": "short",
+    }
+    assert execute(database, "select customer_id, available, reserved, entry_seq, allowed_count, allowed_sum from accounts order by 1") == [
+        ("c_1", 10_000, 0, 1, 0, 0),
+        ("c_fenced", 1_000, 0, 1, 0, 0),
+        ("c_first", 900, 100, 2, 1, 100),
+        ("c_paid", 900, 100, 2, 1, 100),
+        ("c_poor", 1_000, 0, 1, 0, 0),
+        ("c_review", 1_000, 0, 1, 0, 0),
+        ("c_second", 900, 100, 2, 1, 100),
+    ]
+    numbered = execute(database, "select customer_id, event_seq from customers where event_seq > 0 order by 1")
+    assert numbered == [("c_first", 1), ("c_paid", 1), ("c_review", 1), ("c_second", 1), ("c_stranger", 1)]
+    assert execute(database, "select customer_id, sequence from outbox order by 1") == numbered
+    assert counts(database) == (5, 5, 10, 0)
+
+
+async def test_a_customer_twice_in_one_statement_is_refused(store: Store, database: str) -> None:
+    claims = [await claimed(store, claim_of(f"k-{number}")) for number in range(2)]
+    with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor, pytest.raises(psycopg2.errors.InvalidParameterValue):
+        cursor.execute(
+            "select settle_payments(array['c_1', 'c_1'], array['k-0', 'k-1'], %s::uuid[], %s::uuid[], array['p_1', 'p_1'], array[1, 1], "
+            "array['USD', 'USD'], null, null, array['allow', 'allow'], null, null, null, null, null, null, null, null)",
+            ([str(claim.token) for claim in claims], [str(claim.payment.payment_id) for claim in claims]),
+        )
+    assert counts(database) == (0, 0, 1, 0)
+
+
+async def test_a_limit_that_ends_within_a_batch_lets_the_first_through_and_leaves_no_trace_of_the_rest(store: Store, database: str) -> None:
+    limit = Limit(per_second=0.001, burst=3)
+    requests = [claim_of(f"k-{number}") for number in range(8)]
+    outcomes = [claim.outcome for claim in await asyncio.gather(*(store.decisions.claim(request, limit) for request in requests))]
+    assert sorted(outcomes) == ["claimed"] * 3 + ["rate_limited"] * 5
+    assert execute(database, "select count(*) from idempotency_keys") == [(3,)]
+    activity = await store.reads.activity(requests[0].payment)
+    assert (activity.attempts_1m, activity.attempted_minor_1m) == (3, 300)
+
+
+async def test_a_batch_that_asks_for_too_much_keeps_its_order(store: Store, database: str) -> None:
+    """One batch by itself: nothing but the order within it decides who is refused."""
+    requests = [claim_of(f"k-{9 - number}") for number in range(5)]
+    with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select ordinal, outcome, remaining, wait_s > 0, reset_s > 0 "
+            "from claim_payments(%s::text[], %s, %s::bytea[], %s::uuid[], %s::uuid[], %s, "
+            "%s::bigint[], %s, %s, %s, interval '60 s', 0.001, 3, false)",
+            (
+                ["c_1"] * 5,
+                [request.key for request in requests],
+                [request.fingerprint for request in requests],
+                [str(request.payment.payment_id) for request in requests],
+                [str(request.token) for request in requests],
+                ["p_1"] * 5,
+                [100] * 5,
+                ["USD"] * 5,
+                ["request-1"] * 5,
+                [POLICY] * 5,
+            ),
+        )
+        assert sorted(cursor.fetchall()) == [(n, "claimed" if n <= 3 else "rate_limited", 0, True, True) for n in range(1, 6)]
+        connection.commit()
+    assert (await store.reads.activity(requests[0].payment)).attempts_24h == 3
+
+
+async def test_refusing_a_flood_writes_nothing(store: Store, database: str) -> None:
+    limit = Limit(per_second=0.001, burst=1)
+    await store.decisions.claim(claim_of("k-0"), limit)
+    written = "select sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_user_tables"
+    before = settled_statistics(database, written)
+    for number in range(20):
+        refused = await store.decisions.claim(claim_of(f"flood-{number}"), limit)
+        assert refused.outcome == "rate_limited"
+        assert refused.allowance.retry_after_s > 900
+    assert (await store.decisions.claim(claim_of("k-0"), limit)).outcome == "in_flight", "a known key is not refused"
+    assert settled_statistics(database, written) == before
 
 
 async def test_a_staged_case_opens_with_its_review_and_with_nothing_else(store: Store, database: str) -> None:
     for key, decision in (("k-1", "review"), ("k-2", "block")):
         claim = await claimed(store, claim_of(key))
-        await store.decisions.settle(settlement_of(claim, decision, case=Case(new_id("c_1"), "[]")))
+        await store.decisions.settle(settlement_of(claim, decision, case=Case(new_id("c_1"), b"[]")))
     assert execute(database, "select p.decision from cases join payments p using (customer_id, payment_id)") == [("review",)]
 
 

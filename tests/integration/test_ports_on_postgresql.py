@@ -84,7 +84,7 @@ class PostgresqlWorld:
         await self._store.administration.add_listing(kind, subject, listing, "a test", None)
 
     async def attempt(self, payment: Payment) -> None:
-        await self._store.decisions.claim(ClaimRequest(payment, "key", b"f" * 32, uuid4(), "request-1", "sha256:0"), None)
+        await self._store.decisions.claim(ClaimRequest(payment, "key", b"f" * 32, uuid4().hex, "request-1", "sha256:0"), None)
 
 
 class TestPortsInPostgresql(PortsContract):

@@ -261,6 +261,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
+        self.waiting = 0
         self._open = asyncio.Event()
         self.passed = 0
 
@@ -270,6 +271,7 @@ class Gate:
     def then(self, says: str) -> Callable[[ToolContext], Awaitable[str]]:
         async def look(context: ToolContext) -> str:
             self.reached.set()
+            self.waiting += 1
             await self._open.wait()
             self.passed += 1
             return says

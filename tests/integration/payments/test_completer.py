@@ -28,7 +28,7 @@ async def dies_at(desk: Desk, *requests: object) -> None:
     gate = Gate()
     desk.look = gate.then("allow")
     deciding = [asyncio.create_task(desk.decide(request)) for request in requests]
-    await meanwhile(lambda: desk.statements["claim"] == len(requests))
+    await meanwhile(lambda: gate.waiting == len(requests))
     for one in deciding:
         one.cancel()
     await asyncio.wait(deciding)

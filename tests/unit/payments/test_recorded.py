@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from paynow.agent import Trace
-from paynow.payments.answer import Decision, finish, finish_short
+from paynow.payments.answer import Decision, finish, overruled
 from paynow.payments.recorded import RecordUnreadable, Span, decide_again, read_answer, spans
 from paynow.plugin_api import Payment, flag, real, whole
 from paynow.policy import Policy, compile_policy
@@ -58,12 +58,13 @@ def decided(policy: Policy, outputs: dict, floors: dict | None = None, *, short:
         reasons=evaluation.reasons,
         degraded=bool(floors),
         policy_version=policy.version,
-        case_id=None,
+        case=None,
+        case_pending=False,
         decided_at=NOW,
         reserved_until=NOW,
         trace=trace,
     )
-    return (finish_short if short else finish)(decision).answer
+    return finish(overruled(decision) if short else decision).answer
 
 
 def says(available_minor: int = 5_000, score: float = 1.0) -> dict:
