@@ -19,8 +19,8 @@ from paynow.http.problems import problem
 ASKS_FOR_A_DECISION = b"POST /api/payments/decide "
 TELL_EVERY_S = 1.0
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
-_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9_.-]{8,64})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:[ \t]*([A-Za-z0-9_.-]{8,64})[ \t]*(?=\r\n)", re.IGNORECASE)
 _UNUSUAL = re.compile(rb"\r\n(?:connection|expect|transfer-encoding|upgrade):(?![ \t]*keep-alive[ \t]*\r\n)", re.IGNORECASE)
 
 

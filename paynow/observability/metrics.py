@@ -90,6 +90,9 @@ class Metrics:
     def _of_requests(self) -> None:
         self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
         self._request_s = self._histogram("paynow_request_duration_seconds", "Time from a request's head to its answer", "route", "method")
+        self._turned_away = Counter(
+            "paynow_payments_turned_away", "Requests for a decision refused because too many were in flight", registry=self.registry
+        )
         self._limited = self._counter("paynow_rate_limited", "Requests refused by a rate limit", "kind")
         self._limiter_failures = self._counter("paynow_limiter_failures", "Times that the rate limiter's store failed", "action")
 
