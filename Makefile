@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
-.PHONY: help install run test lint clean
+.PHONY: help install run test lint bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -22,6 +22,9 @@ lint: .venv/.installed-test  ## check style and formatting
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 
+bench: .venv/.installed-bench  ## measure PayNow against its rivals; ARGS as in make bench ARGS="soak --minutes 2", --help lists all
+	@exec .venv/bin/python -m bench $(ARGS)
+
 clean:  ## remove what was built and installed, never the data in .paynow or the keys in .env
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.paynow/*' -prune -exec rm -rf {} +
@@ -35,6 +38,11 @@ clean:  ## remove what was built and installed, never the data in .paynow or the
 .venv/.installed-test: .venv/bin/pip setup.cfg pyproject.toml
 	@echo 'Installing PayNow and what its tests need into .venv ...'
 	@$(PIP) install --editable '.[test]'
+	@touch .venv/.installed $@
+
+.venv/.installed-bench: .venv/bin/pip setup.cfg pyproject.toml
+	@echo 'Installing PayNow and its rivals into .venv ...'
+	@$(PIP) install --editable '.[bench]'
 	@touch .venv/.installed $@
 
 .venv/bin/pip: .venv/bin/python

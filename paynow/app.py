@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
 from paynow.http.keyring import Keyring
+from paynow.http.recent_events import RecentEvents
 from paynow.http.server import Server, make_application
-from paynow.http.services import RecentEvents, Services
+from paynow.http.services import Services
+from paynow.limit_share import LimitShare
 from paynow.observability.logs import loop_exception_handler
 from paynow.observability.metrics import Metrics
+from paynow.observability.sharing import Shared
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
 from paynow.payments.policy_versions import PolicyVersions
@@ -70,12 +74,13 @@ def check(loaded: Loaded) -> Assembly:
     origin_of = loaded.origin_of
     plugins = load_plugins(settings, origin_of=origin_of)
     faults: list[ConfigurationFault] = []
-    if settings.server.workers > 1:
-        message = "more than one worker is not available yet: start several processes on ports of their own, on one database"
-        faults.append(ConfigurationFault(origin_of("server.workers"), "server.workers", message))
     if not settings.secrets.log_hash_key:
         message = "is not set: give it any secret of 16 characters or more; customers appear in the logs as hashes under it"
         faults.append(ConfigurationFault("environment", "LOG_HASH_KEY", message))
+    backend = settings.rate_limit.backend
+    if settings.server.workers > 1 and not plugins.limiters[backend].shared:
+        message = f"{backend} holds for one process only, and there are {settings.server.workers} workers (server.workers)"
+        faults.append(ConfigurationFault(origin_of("rate_limit.backend"), "rate_limit.backend", message))
     plan: Plan | None = None
     try:
         plan = make_plan(settings.agent, plugins.tools, origin_of=origin_of)
@@ -91,13 +96,17 @@ def check(loaded: Loaded) -> Assembly:
 
 
 class Service:
-    """One running PayNow. `start` says on which port it listens; `stop` takes it apart in the reverse order."""
+    """One running process of PayNow. `start` says on which port it listens; `stop` takes it apart in the reverse order.
 
-    def __init__(self, assembly: Assembly, dsn: str, *, clock: Clock | None = None) -> None:
+    `shared` makes it one of several workers, which share the port and what they count.
+    """
+
+    def __init__(self, assembly: Assembly, dsn: str, *, clock: Clock | None = None, shared: Shared | None = None) -> None:
         self._assembly = assembly
         self._settings = assembly.settings
         self._dsn = dsn
         self._clock = clock or Clock()
+        self._shared = shared
         self._undo: list[Callable[[], Any]] = []
 
     async def start(self) -> int:
@@ -111,7 +120,7 @@ class Service:
     async def _start(self) -> int:
         settings, plugins, clock = self._settings, self._assembly.plugins, self._clock
         asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
-        metrics = Metrics()
+        metrics = Metrics(self._shared)
         store = self._open_store(metrics)
         self._undo.append(store.close)
 
@@ -161,18 +170,24 @@ class Service:
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
 
-        services = Services(decide, reservations, store, keyring, metrics, _recent(plugins))
+        services = Services(decide, reservations, store, keyring, metrics, await self._recent_events())
         server = Server(
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
             port=settings.server.port,
+            in_flight_max=settings.server.in_flight_max,
             drain_s=settings.server.drain_s,
             grace_s=settings.server.shutdown_grace_s,
             clock=clock,
+            shares_port=self._shared is not None,
         )
         self._undo.append(server.stop)
         port = await server.start()
-        logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version).info("serving")
+        started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
+        if self._shared is None:
+            started.info("serving")
+        else:
+            started.bind(pid=os.getpid()).info("worker serving")
         return port
 
     async def stop(self) -> None:
@@ -235,10 +250,21 @@ class Service:
         self._undo.append(end)
         return relay
 
+    async def _recent_events(self) -> RecentEvents | None:
+        sinks: Mapping[str, Any] = self._assembly.plugins.sinks
+        if "memory" not in sinks:
+            return None
+        recent = RecentEvents(sinks["memory"], self._shared)
+        self._undo.append(recent.close)
+        await recent.open()
+        return recent
+
     def _local_limiter(self, store: Store) -> RateLimiter | None:
         if self._settings.rate_limit.on_store_failure != "local":
             return None
-        return self._assembly.plugins.limiters["memory"].make(store.decisions.take)
+        limiter = self._assembly.plugins.limiters["memory"].make(store.decisions.take)
+        workers = self._settings.server.workers
+        return limiter if workers == 1 else LimitShare(limiter, workers)
 
     def _run(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -258,8 +284,3 @@ class Service:
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("the last use of keys could not be noted yet")
             await self._clock.sleep(CHORES_EVERY_S)
-
-
-def _recent(plugins: Plugins) -> RecentEvents | None:
-    sinks: Mapping[str, Any] = plugins.sinks
-    return sinks.get("memory")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -31,8 +33,25 @@ EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
 
+@contextmanager
+def faults_end_it() -> Iterator[None]:
+    """What is raised of PayNow's own ends the program as one line and an exit code: 1 for a fault, 2 for a configuration."""
+    try:
+        yield
+    except ConfigurationRefused as refused:
+        for fault in refused.faults:
+            click.echo(str(fault), err=True)
+        sys.exit(EXIT_REFUSED)
+    except PayNowError as error:
+        click.echo(f"paynow: {error}", err=True)
+        sys.exit(EXIT_FAULT)
+    except KeyboardInterrupt:
+        click.echo("paynow: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
 class LazyGroup(click.Group):
-    """The root. What a command raises of PayNow's own ends as one line and an exit code: 1 for a fault, 2 for a configuration."""
+    """The root: commands by their names."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -54,18 +73,8 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with faults_end_it():
             return super().invoke(ctx)
-        except ConfigurationRefused as refused:
-            for fault in refused.faults:
-                click.echo(str(fault), err=True)
-            sys.exit(EXIT_REFUSED)
-        except PayNowError as error:
-            click.echo(f"paynow: {error}", err=True)
-            sys.exit(EXIT_FAULT)
-        except KeyboardInterrupt:
-            click.echo("paynow: interrupted", err=True)
-            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=LazyGroup)

@@ -20,6 +20,7 @@ from paynow.errors import PayNowError
 from paynow.settings import Settings
 from paynow.settings.load import Loaded, load
 from paynow.store import Store, embedded, migrations
+from paynow.store.capacity import COMMANDS, connections_of_service
 from paynow.store.session import check_dsn, check_reachable
 
 WIDTH_UNBOUND = 1000
@@ -45,9 +46,10 @@ def load_settings(config_file: Path | None, options: Mapping[str, str] | None = 
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings, *, announce: bool = True) -> Iterator[str]:
     """The DSN of the configured server, or of the embedded one: attached to if it runs, else started for as long as this lasts.
 
+    `announce` says it if the embedded server's data are not where they were asked for.
     Raises `EmbeddedServerFailed`; `DatabaseFailed` if the configured server cannot be reached, `ConfigurationRefused` if its name cannot be read.
     """
     dsn = settings.secrets.database_url
@@ -56,10 +58,15 @@ def database(settings: Settings) -> Iterator[str]:
         check_reachable(dsn)
         yield dsn
         return
-    with embedded.start(settings.database.embedded_dir) as server:
-        if server.notice:
+    with embedded.start(settings.database.embedded_dir, settings={"max_connections": str(_connections(settings))}) as server:
+        if server.notice and announce:
             click.echo(server.notice, err=True)
         yield server.dsn
+
+
+def _connections(settings: Settings) -> int:
+    """What an embedded server is started with: room for the service and for commands beside it."""
+    return max(int(embedded.SETTINGS["max_connections"]), connections_of_service(settings) + COMMANDS)
 
 
 @contextmanager

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from loguru import logger
 
-from paynow.app import Assembly, Service, check
-from paynow.cli import EXIT_FAULT, demo
+from paynow import workers as processes
+from paynow.app import check
+from paynow.cli import EXIT_FAULT, EXIT_REFUSED, demo
 from paynow.cli.common import config_option, database, load_settings, prepare_schema
+from paynow.cli.serving import run_service
 from paynow.observability import logs
+from paynow.settings.load import Loaded
+from paynow.store.capacity import check_connections
 
-GARBAGE_OBJECTS = 20_000
+FOLDER_MAX_BYTES = 70
+"""Of the folder for temporary files: the workers' sockets lie below, and the path of a socket has 107 at most."""
 
 
 @click.command()
@@ -35,32 +41,50 @@ def serve(config_file: Path | None, host: str | None, port: int | None, workers:
     settings = loaded.settings
     assembly = check(loaded)
     logs.configure(settings.logging, hash_key=str(settings.secrets.log_hash_key).encode(), sensitive_fields=assembly.plugins.sensitive_fields)
+
+    def ready(port: int) -> None:
+        if is_demo:
+            demo.welcome(settings, port)
+
     with database(settings) as dsn:
         for name in prepare_schema(settings, dsn):
             logger.bind(migration=name).info("migration applied")
+        check_connections(dsn, settings, loaded.origin_of)
         if is_demo:
             demo.load_accounts(dsn)
         try:
-            asyncio.run(_run(assembly, dsn, is_demo=is_demo))
+            if settings.server.workers == 1:
+                asyncio.run(run_service(assembly, dsn, ready=ready))
+            else:
+                _serve_with_workers(loaded, ready)
         except OSError as error:
             click.echo(f"paynow: cannot listen on {settings.server.host}:{settings.server.port}: {os.strerror(error.errno or 0)}", err=True)
             sys.exit(EXIT_FAULT)
 
 
-async def _run(assembly: Assembly, dsn: str, *, is_demo: bool) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _serve_with_workers(loaded: Loaded, ready: Callable[[int], None]) -> None:
+    server = loaded.settings.server
+    place = None if len(os.fsencode(tempfile.gettempdir())) <= FOLDER_MAX_BYTES else "/tmp"
+    private = tempfile.TemporaryDirectory(prefix="paynow-", dir=place, ignore_cleanup_errors=True)
+    with processes.reserved(server.host, server.port) as port, private as folder:
+        try:
+            clean = asyncio.run(_run_workers(processes.with_port(loaded, port), Path(folder), ready))
+        except processes.WorkersFailed as failed:
+            click.echo(f"paynow: {failed}", err=True)
+            sys.exit(EXIT_REFUSED if failed.refused else EXIT_FAULT)
+    logger.info("stopped")
+    if not clean:
+        sys.exit(EXIT_FAULT)
+
+
+async def _run_workers(loaded: Loaded, folder: Path, ready: Callable[[int], None]) -> bool:
+    server = loaded.settings.server
+    workers = processes.Workers(loaded, folder)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    service = Service(assembly, dsn)
-    port = await service.start()
-    # What exists now stays: the collector need not look at it again, nor as often as its defaults say at what payments leave behind.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
-    if is_demo:
-        demo.welcome(assembly.settings, port)
-    try:
-        await stopping.wait()
-    finally:
-        await service.stop()
+        asyncio.get_running_loop().add_signal_handler(number, workers.stop)
+
+    def serving() -> None:
+        logger.bind(port=server.port, host=server.host, workers=server.workers).info("serving")
+        ready(server.port)
+
+    return await workers.run(serving)

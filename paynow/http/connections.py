@@ -1,6 +1,7 @@
-"""What aiohttp answers before any middleware is reached: bytes that are no HTTP, and expectations nobody meets. It would repeat them to the caller.
+"""What is answered before any middleware is reached: payments for which there is no room, bytes that are no HTTP, expectations nobody meets.
 
-Knows nothing of routes: whoever sends such bytes is told so in a problem without them, and the log names the class of the fault.
+Of the latter two aiohttp would repeat the bytes to the caller: whoever sends them is told so in a problem without them, and the log names the class
+of the fault.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from aiohttp import web
 from loguru import logger
 
 from paynow.errors import InvalidRequest, Refusal
+from paynow.http.gate import ASKS_FOR_A_DECISION, Gate, is_whole
 from paynow.http.problems import from_http_exception, problem
 from paynow.observability.correlation import request_context
 
@@ -22,7 +24,39 @@ UNMET = "Nothing but Expect: 100-continue can be expected"
 class Connection(web.RequestHandler):
     """aiohttp's side of one connection, with answers of ours."""
 
-    __slots__ = ()
+    __slots__ = ("_entered", "_gate", "_last")
+
+    def __init__(self, manager: web.Server, gate: Gate, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._gate = gate
+        self._entered = False
+        self._last = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Counts a payment from its first bytes, or refuses it by them: only where it is whole, and where nothing of another request is left open."""
+        if not self._entered and data.startswith(ASKS_FOR_A_DECISION):
+            if self._gate.full and is_whole(data) and self._is_idle() and self.transport is not None:
+                self.transport.write(self._gate.refusal(data))
+                self._last = data
+                return
+            self._entered = True
+            self._gate.in_flight += 1
+        self._last = data
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A payment that is being decided goes on, and counts until it is."""
+        if self._current_request is None:
+            self._leave()
+        super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        return self._current_request is None and not self._messages and (not self._last or is_whole(self._last)) and not self._force_close
+
+    def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            self._gate.in_flight -= 1
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -37,23 +71,31 @@ class Connection(web.RequestHandler):
 
     async def finish_response(self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None) -> tuple[web.StreamResponse, bool]:
         """Only an expectation is refused by an exception that has not met our middlewares."""
+        self._leave()
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = _ended(InvalidRequest(UNMET) if resp.status == 417 else resp)
         return await super().finish_response(request, resp, start_time)
 
 
 class Runner(web.AppRunner):
-    """Runs an application on `Connection`s."""
+    """Runs an application on `Connection`s, behind one gate."""
+
+    def __init__(self, app: web.Application, gate: Gate, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._gate = gate
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         made.__class__ = _Connections  # aiohttp makes it from the application's insides, and has no other place to name the class
+        made.gate = self._gate
         return made
 
 
 class _Connections(web.Server):
+    gate: Gate
+
     def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self.gate, loop=self._loop, **self._kwargs)
 
 
 def _ended(refused: Refusal | web.HTTPException, error: BaseException | None = None) -> web.Response:

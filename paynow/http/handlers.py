@@ -115,22 +115,22 @@ async def case(request: web.Request) -> web.Response:
 
 async def recent_events(request: web.Request) -> web.Response:
     """`GET /api/events/recent`."""
-    sink = request.app[SERVICES].recent_events
-    if sink is None:
+    recent = request.app[SERVICES].recent_events
+    if recent is None:
         raise NotFound("The memory sink is not among events.sinks")
     query = paging.read(request, filters={})
-    found = sink.recent(query.limit + 1, paging.integer_cursor(query.cursor))
+    found = await recent.recent(query.limit + 1, paging.integer_cursor(query.cursor))
     return _json(paging.page(found, query.limit, lambda entry: dict(entry[1]), lambda entry: entry[0]))
 
 
 async def metrics_summary(request: web.Request) -> web.Response:
     """`GET /api/metrics`."""
-    return _json(request.app[SERVICES].metrics.summary())
+    return _json(await asyncio.to_thread(request.app[SERVICES].metrics.summary))  # takes milliseconds, which decisions should not wait for
 
 
 async def metrics(request: web.Request) -> web.Response:
     """`GET /metrics`."""
-    body = await asyncio.to_thread(request.app[SERVICES].metrics.exposition)  # takes milliseconds, which decisions should not wait for
+    body = await asyncio.to_thread(request.app[SERVICES].metrics.exposition)  # as above
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 

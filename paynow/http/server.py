@@ -8,6 +8,7 @@ from loguru import logger
 from paynow.clock import Clock
 from paynow.http import docs, handlers, middlewares
 from paynow.http.connections import Runner
+from paynow.http.gate import Gate
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
 
@@ -45,21 +46,37 @@ async def _go_on(request: web.Request) -> None:
 
 class Server:
     """Listens on one address. `stop` makes readiness red and goes on for `drain_s`; then it takes no new connections, lets what is under way
-    finish within `grace_s`, and closes the rest."""
+    finish within `grace_s`, and closes the rest. More than `in_flight_max` payments at once are refused.
 
-    def __init__(self, app: web.Application, *, host: str, port: int, drain_s: float, grace_s: float, clock: Clock) -> None:
+    `shares_port` lets other processes of the same user listen there too (SO_REUSEPORT); the system spreads new connections over them.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        host: str,
+        port: int,
+        in_flight_max: int,
+        drain_s: float,
+        grace_s: float,
+        clock: Clock,
+        shares_port: bool = False,
+    ) -> None:
         self._app = app
         self._drain_s = drain_s
         self._clock = clock
         self._listens = False
-        self._runner = Runner(app, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
+        gate = Gate(in_flight_max, app[SERVICES].metrics.payment_turned_away)
+        self._runner = Runner(app, gate, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
+        self._shares_port = shares_port
 
     async def start(self) -> int:
         """Starts listening and says on which port (0 in the settings takes a free one)."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024, reuse_port=self._shares_port)
         await site.start()
         self._listens = True
         return int(self._runner.addresses[0][1])

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from aiohttp import web
 
 from paynow.http.keyring import Keyring
+from paynow.http.recent_events import RecentEvents
 from paynow.observability.metrics import Metrics
 from paynow.payments.decide import Decide
 from paynow.payments.reservations import Reservations
 from paynow.store import Store
-
-
-class RecentEvents(Protocol):
-    """The memory sink, as the page of recent events sees it."""
-
-    def recent(self, limit: int, before: int | None) -> list[tuple[int, Mapping[str, Any]]]:
-        """At most `limit` events, newest first, older than position `before`."""
 
 
 @dataclass(slots=True)

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["configure", "current_request_id", "loop_exception_handler", "plugin_logger", "request_context"]
 
 
-def configure(settings: LoggingSettings, *, hash_key: bytes, sensitive_fields: Collection[str] = (), stream: TextIO | None = None) -> None:
+def configure(
+    settings: LoggingSettings, *, hash_key: bytes, sensitive_fields: Collection[str] = (), stream: TextIO | None = None, worker: int | None = None
+) -> None:
     """Makes every line of this process, of libraries and plugins too, pass through the redaction to `stream` (standard error by default).
 
-    `hash_key` is the key of the hashes under which customers and payees appear. Calling it again replaces what was configured before.
+    `hash_key` is the key of the hashes under which customers and payees appear; `worker` is told in every line.
+    Calling it again replaces what was configured before.
     Raises `ConfigurationRefused` if `logging.plugin_fields` names a field that the line itself uses; `ValueError` for an empty key.
     """
     if taken := sorted(RESERVED.intersection(settings.plugin_fields)):
@@ -40,6 +43,7 @@ def configure(settings: LoggingSettings, *, hash_key: bytes, sensitive_fields: C
     form = json_form if settings.format == "json" else console_form(colour=target.isatty() and not os.environ.get("NO_COLOR"))
     writer = LineWriter(redactor, form, target)
     logger.remove()
+    logger.configure(extra={} if worker is None else {"worker": worker})
     level = settings.level.upper()
     # loguru's own traceback would print the exception's text and, with `diagnose`, every variable: `render` takes it out before that
     logger.add(writer.write, level=level, filter=writer.render, format="{message}", catch=True, diagnose=False, backtrace=False)

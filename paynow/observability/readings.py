@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 BUCKETS_S = tuple(
@@ -24,7 +24,7 @@ Label = Callable[[Mapping[str, str]], str | None]
 """Makes one name of a series' labels. Series with the same name are added up, those with None are left out."""
 
 
-def totals(counter: Counter, label: Label) -> dict[str, int]:
+def totals(counter: Metric, label: Label) -> dict[str, int]:
     """What a counter holds, by name."""
     counted: dict[str, int] = defaultdict(int)
     for sample in _samples(counter, "_total"):
@@ -33,7 +33,7 @@ def totals(counter: Counter, label: Label) -> dict[str, int]:
     return dict(counted)
 
 
-def bucket_counts(histogram: Histogram, label: Label) -> dict[str, Counts]:
+def bucket_counts(histogram: Metric, label: Label) -> dict[str, Counts]:
     """What a histogram holds, by name."""
     counts: dict[str, list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS_S) + 1))
     for sample in _samples(histogram, "_bucket"):
@@ -42,8 +42,8 @@ def bucket_counts(histogram: Histogram, label: Label) -> dict[str, Counts]:
     return dict(counts)
 
 
-def _samples(metric: Counter | Histogram, ending: str) -> Iterator[Sample]:
-    return (sample for family in metric.collect() for sample in family.samples if sample.name.endswith(ending))
+def _samples(metric: Metric, ending: str) -> Iterator[Sample]:
+    return (sample for sample in metric.samples if sample.name.endswith(ending))
 
 
 def quantile_ms(counts: Counts, q: float) -> float:

@@ -18,6 +18,7 @@ class ServerSettings:
     host: str
     port: int
     request_max_bytes: int
+    in_flight_max: int
     drain_s: float
     shutdown_grace_s: float
     workers: int

@@ -39,6 +39,7 @@ class ServerSection(Section):
     host = Text("a host name or an IP address", r"[A-Za-z0-9_.:%-]{1,255}")
     port = Whole(0, 65_535)
     request_max_bytes = Whole(1024, 1_048_576)
+    in_flight_max = Whole(1, 10_000)
     drain_s = Number(0, 600)
     shutdown_grace_s = Number(0, 600)
     workers = Whole(1, 256)

@@ -26,16 +26,19 @@ def module_environ() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def module_service(
-    postgres_server, template_database: str, database_numbers: Iterator[int], tmp_path_factory: pytest.TempPathFactory, module_environ: dict[str, str]
-) -> Iterator[RunningService]:
-    """One service for all tests of a module, which use customers of their own."""
+def module_database(postgres_server, template_database: str, database_numbers: Iterator[int]) -> Iterator[str]:
+    """One database for all tests of a module."""
     name = f"test_{next(database_numbers)}"
     execute(postgres_server.dsn, f"create database {name} template {template_database}")
-    dsn = make_dsn(postgres_server.dsn, dbname=name)
-    with running(dsn, tmp_path_factory.mktemp("service"), {**UNLIMITED, **module_environ}) as started:
-        yield started
+    yield make_dsn(postgres_server.dsn, dbname=name)
     execute(postgres_server.dsn, f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="module")
+def module_service(module_database: str, tmp_path_factory: pytest.TempPathFactory, module_environ: dict[str, str]) -> Iterator[RunningService]:
+    """One service for all tests of a module, which use customers of their own."""
+    with running(module_database, tmp_path_factory.mktemp("service"), {**UNLIMITED, **module_environ}) as started:
+        yield started
 
 
 @pytest.fixture

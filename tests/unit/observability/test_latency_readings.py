@@ -15,7 +15,7 @@ def counts_of(*seconds: float) -> list[float]:
     histogram = Histogram("t_seconds", "t", registry=CollectorRegistry(), buckets=BUCKETS_S)
     for one in seconds:
         histogram.observe(one)
-    return list(bucket_counts(histogram, lambda _: "all")["all"])
+    return list(bucket_counts(*histogram.collect(), lambda _: "all")["all"])
 
 
 def test_buckets_reach_from_one_millisecond_to_ten_seconds_in_steps_of_half_as_much_again() -> None:
@@ -56,5 +56,5 @@ def test_series_with_the_same_name_are_added_up_and_those_without_one_left_out()
         histogram.labels(label).observe(0.002)
         counter.labels(label).inc(2)
     name = {"x": "kept", "y": "kept", "z": None}
-    assert bucket_counts(histogram, lambda labels: name[labels["a"]])["kept"][-1] == 2
-    assert totals(counter, lambda labels: name[labels["a"]]) == {"kept": 4}
+    assert bucket_counts(*histogram.collect(), lambda labels: name[labels["a"]])["kept"][-1] == 2
+    assert totals(*counter.collect(), lambda labels: name[labels["a"]]) == {"kept": 4}

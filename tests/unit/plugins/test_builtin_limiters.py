@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from limiter_contract import LIMIT, Later, LimiterContract, Take
+from paynow.limit_share import LimitShare
 from paynow.plugin_api import Grant, Limit, RateLimiter
 from paynow.plugin_loader import load_plugins
 from paynow.settings import Settings
@@ -126,3 +127,26 @@ async def test_the_postgres_limiter_takes_where_the_store_keeps_its_buckets(sett
     limiter = load_plugins(settings_of()).limiters["postgres"].make(take)
     assert await limiter.take("api_key", "pn_1", LIMIT) is grant
     assert asked == [("api_key", "pn_1", LIMIT)]
+
+
+async def taken(module: ModuleType, workers: int, limit: Limit, *, seconds: int) -> int:
+    """How many of very many tries get through within so many seconds, over all workers with their shares of the memory limiter."""
+    clock = HandClock()
+    shares = [LimitShare(module.MemoryLimiter(monotonic=clock.monotonic), workers) for _ in range(workers)]
+    allowed = 0
+    for _ in range(seconds * 10):
+        for share in shares:
+            grants = [await share.take("customer", "c_1", limit) for _ in range(limit.burst + 1)]
+            allowed += sum(grant.allowed for grant in grants)
+        await clock.later(0.1)
+    return allowed
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 6])
+async def test_workers_together_give_no_more_than_one_process_would(module: ModuleType, workers: int) -> None:
+    alone = await taken(module, 1, Limit(6.0, 6), seconds=10)
+    assert alone - 6 <= await taken(module, workers, Limit(6.0, 6), seconds=10) <= alone
+
+
+async def test_a_burst_smaller_than_the_workers_is_one_for_each(module: ModuleType) -> None:
+    assert await taken(module, 4, Limit(0.001, 1), seconds=1) == 4

@@ -23,8 +23,10 @@ def event(number: int, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def memory(settings_of: Callable[..., Settings]) -> Any:
-    """Holds the last three, as the fixture's settings say."""
-    return load_plugins(settings_of()).sinks["memory"]
+    """Holds the last three, as the fixture's settings say, on a clock that stands at zero."""
+    sink: Any = load_plugins(settings_of()).sinks["memory"]
+    sink._now_ns = lambda: 0
+    return sink
 
 
 @pytest.fixture
@@ -45,6 +47,14 @@ async def test_recent_events_come_newest_first_with_their_place(memory: Any) -> 
     await memory.deliver([first])
     await memory.deliver([second])
     assert memory.recent(10) == [(2, second), (1, first)]
+
+
+async def test_places_are_times_so_that_those_of_several_processes_compare(memory: Any) -> None:
+    memory._now_ns = lambda: 1_000
+    await memory.deliver([event(1), event(2)])
+    memory._now_ns = lambda: 900  # a clock that was set back
+    await memory.deliver([event(3)])
+    assert [place for place, _ in memory.recent(10)] == [1_002, 1_001, 1_000]
 
 
 async def test_only_the_last_events_are_held(memory: Any) -> None:

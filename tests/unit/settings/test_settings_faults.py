@@ -16,7 +16,10 @@ Faults = Callable[..., list[str]]
     ("toml", "fault"),
     [
         ("[server]\nprt = 1", "paynow.toml:2: server.prt: unknown key; did you mean port?"),
-        ("[server]\nz = 1", "paynow.toml:2: server.z: unknown key; known here: drain_s, host, port, request_max_bytes, shutdown_grace_s, workers"),
+        (
+            "[server]\nz = 1",
+            "paynow.toml:2: server.z: unknown key; known here: drain_s, host, in_flight_max, port, request_max_bytes, shutdown_grace_s, workers",
+        ),
         ("\n[agnet]\nplan = []", "paynow.toml:2: agnet: unknown section; did you mean agent?"),
         ("[agent.tools.getBalance]\nattemps = 1", "paynow.toml:2: agent.tools.getBalance.attemps: unknown key; did you mean attempts?"),
         ("agent = 5", "paynow.toml:1: agent: expected a table"),

@@ -1,0 +1,8 @@
+-- name: connections_given
+-- How many connections this role may have in this database at most; those that PostgreSQL reserves for others are left out.
+select least(
+  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0),
+  (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user),
+  (select nullif(datconnlimit, -1) from pg_database where datname = current_database())
+)
