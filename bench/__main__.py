@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from bench import comparison, fill, large, overload, soak
+from bench import comparison, costs, fill, large, overload, soak
 from bench.loads import Crowd, wrk
 from bench.measures import machine
 from bench.processes import DidNotServe
@@ -111,6 +112,19 @@ def soak_command(minutes: float, customers: int, publish: bool) -> None:
 def overload_command(minutes: float, customers: int, publish: bool) -> None:
     """Twice the maximum for minutes: times of what is accepted, times of what is refused, throughput."""
     _alone_on_a_stage("overload", lambda stage, say: overload.measure(stage, minutes=minutes, crowd=Crowd(customers), say=say), publish=publish)
+
+
+@bench.command("costs")
+@click.option("--record", is_flag=True, help="Make them those to which CI holds later ones.")
+def costs_command(record: bool) -> None:
+    """What a decision costs in counts: statements, flushes, calls of Python."""
+    with private_stage() as stage:
+        found = costs.measure(stage)
+    before = asdict(costs.recorded()) if costs.RECORDED.exists() else {}
+    for name, value in asdict(found).items():
+        click.echo(f"{name:<20} {value:9.2f}   recorded {before.get(name, 0):9.2f}")
+    if record:
+        costs.record(found)
 
 
 @bench.command("report")

@@ -44,6 +44,11 @@ class Connection(web.RequestHandler):
         self._last = data
         super().data_received(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it after every body; where nothing was paused, nothing waits to be parsed either."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """A payment that is being decided goes on, and counts until it is."""
         if self._current_request is None:

@@ -6,12 +6,13 @@ That happens in the filter, the first of ours that loguru calls with a record: a
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from threading import get_ident
+from threading import Lock, get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,6 +32,8 @@ LINE_FAILED = "a log line could not be written"
 _PLACE = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_.]{1,120}:[A-Za-z0-9_<>]{1,120}:[0-9]+")
 _EVENTS_MAX = 4096
 _CALLERS_MAX = 3
+WARNING = 30
+"""loguru's number of that level."""
 
 
 class LineWriter:
@@ -44,6 +47,9 @@ class LineWriter:
         self._second = (0, "")
         self._writing_thread: int | None = None
         self._lost_lines = 0
+        self._pending: list[Message] = []
+        self._pending_lock = Lock()
+        self._flush_is_due = False
 
     def render(self, record: dict[str, Any]) -> bool:
         """Puts the finished line in the place of the record's message and empties the rest.
@@ -61,16 +67,40 @@ class LineWriter:
         return True
 
     def write(self, line: Message) -> None:
-        """Writes and flushes. A line that the stream does not take is counted, and the next one that it takes says so."""
+        """Writes and flushes; on an event loop what is logged in one of its turns is written together at the next, unless it warns of something."""
+        with self._pending_lock:
+            self._pending.append(line)
+        loop = asyncio._get_running_loop() if line.record["level"].no < WARNING else None
+        if loop is None:
+            self.stop()
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            loop.call_soon(self.stop)
+
+    def stop(self) -> None:
+        """Writes what waits; loguru calls it when the sink is removed, at the end of the process too.
+
+        Lines that the stream does not take are counted, and the next one that it takes says so.
+        """
+        self._flush_is_due = False
         self._writing_thread = get_ident()
         try:
-            self._stream.write(line)
-            self._stream.flush()
-            self._lost_lines = max(0, self._lost_lines - line.record.get("lost_lines", 0))
-        except Exception:  # a full disk or a closed pipe is no reason to fail a payment
-            self._lost_lines += 1
+            with self._pending_lock:
+                lines, self._pending = self._pending, []
+                if lines:
+                    self._put(lines)
         finally:
             self._writing_thread = None
+
+    def _put(self, lines: list[Message]) -> None:
+        try:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+        except Exception:  # a full disk or a closed pipe is no reason to fail a payment
+            self._lost_lines += len(lines)
+        else:
+            told = sum(line.record.get("lost_lines", 0) for line in lines) if self._lost_lines else 0
+            self._lost_lines = max(0, self._lost_lines - told)
 
     def _describe(self, record: dict[str, Any]) -> dict[str, Any]:
         line: dict[str, Any] = {

@@ -46,7 +46,7 @@ def configure(
     logger.configure(extra={} if worker is None else {"worker": worker})
     level = settings.level.upper()
     # loguru's own traceback would print the exception's text and, with `diagnose`, every variable: `render` takes it out before that
-    logger.add(writer.write, level=level, filter=writer.render, format="{message}", catch=True, diagnose=False, backtrace=False)
+    logger.add(writer, level=level, filter=writer.render, format="{message}", catch=True, diagnose=False, backtrace=False)
     take_over(level)
 
 

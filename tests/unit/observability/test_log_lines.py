@@ -57,6 +57,35 @@ def test_a_line_is_there_as_soon_as_it_is_logged(configured, tmp_path) -> None:
         assert "now" in (tmp_path / "log").read_text()
 
 
+class CountedWrites(io.StringIO):
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+async def test_what_is_logged_in_one_turn_of_the_loop_is_written_together_and_before_a_warning(configured) -> None:
+    stream = CountedWrites()
+    configured(stream=stream)
+    for _ in range(3):
+        logger.info("one of many")
+    assert stream.writes == 0
+    await asyncio.sleep(0)
+    assert (stream.writes, stream.getvalue().count("one of many")) == (1, 3)
+    logger.info("before it")
+    logger.warning("mind this")
+    assert stream.getvalue().index("before it") < stream.getvalue().index("mind this")
+
+
+async def test_what_waits_is_written_when_the_log_ends(configured) -> None:
+    stream = CountedWrites()
+    configured(stream=stream)
+    logger.info("the last words")
+    logger.remove()
+    assert "the last words" in stream.getvalue()
+
+
 def test_a_sink_that_is_added_afterwards_sees_no_more_of_our_lines_than_we_write(written) -> None:
     records = []
     logger.add(lambda message: records.append(message.record), format="{message}")
@@ -97,6 +126,7 @@ async def test_tasks_and_threads_inherit_the_request_id_and_requests_do_not_mix(
     both = asyncio.Barrier(2)
     await asyncio.gather(serve("req-00000001", both), serve("req-00000002", both))
     logger.info("outside")
+    await asyncio.sleep(0)  # what is logged in one turn of the loop is written at the next
     assert sorted(line.get("request_id", "") for line in written.lines) == ["", "req-00000001", "req-00000002"]
 
 
