@@ -5,6 +5,7 @@ No label holds anything that a caller sent: each has a closed set or a shape, a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,21 @@ LABELS: Mapping[str, tuple[Check, str]] = {
     "sink": (shapes.word, "other"),
 }
 """Every label there is: the check of its values, and what stands for a value that does not pass."""
+
+
+class _Counter(Counter):
+    """prometheus_client's, without its checks at every increment: what is counted here is never negative and always has its labels."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        self._value.inc(amount)
+
+
+class _Histogram(Histogram):
+    """prometheus_client's, which looks through the bounds one by one."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 class _Series(dict[tuple[str, ...], Any]):
@@ -128,10 +144,10 @@ class Metrics:
         self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery", "livemostrecent")
 
     def _counter(self, name: str, text: str, *labels: str) -> _Series:
-        return _Series(Counter(name, text, _named(labels), registry=self.registry), labels)
+        return _Series(_Counter(name, text, _named(labels), registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, *labels: str) -> _Series:
-        return _Series(Histogram(name, text, _named(labels), registry=self.registry, buckets=BUCKETS_S), labels)
+        return _Series(_Histogram(name, text, _named(labels), registry=self.registry, buckets=BUCKETS_S), labels)
 
     def _gauge(self, name: str, text: str, over_workers: str, *labels: str) -> Gauge:
         """`over_workers` says what living workers' values come to: `livesum`, `livemax` (the worst), `livemostrecent` (all see the same)."""
