@@ -129,6 +129,8 @@ class Metrics:
     def _of_the_store(self) -> None:
         self._statements = self._counter("paynow_store_statements", "Calls of PostgreSQL", "step", "outcome")
         self._statement_s = self._histogram("paynow_store_statement_duration_seconds", "Time of one call of PostgreSQL", "step")
+        self._batched = self._counter("paynow_store_batched_payments", "Payments that statements of a step were for", "step")
+        self._waiting = self._gauge("paynow_store_waiting_payments", "Payments that wait until a statement takes them", "livesum")
         self._unavailable = Counter("paynow_store_unavailable", "Requests that PostgreSQL could not serve", registry=self.registry)
         self._pool_open = self._gauge("paynow_pool_open_connections", "Connections to PostgreSQL that are open", "livesum")
         self._pool_busy = self._gauge("paynow_pool_busy_connections", "Connections to PostgreSQL in use", "livesum")
@@ -201,6 +203,14 @@ class Metrics:
         """One call of PostgreSQL ended: `ok`, `error` or `timeout`."""
         self._statements[step, outcome].inc()
         self._statement_s[step,].observe(seconds)
+
+    def store_batch(self, step: str, rows: int) -> None:
+        """So many payments share one statement."""
+        self._batched[step,].inc(rows)
+
+    def waiting_payments(self, count: int) -> None:
+        """So many payments wait until a statement takes them."""
+        self._waiting.set(count)
 
     def store_unavailable(self) -> None:
         """PostgreSQL could not serve a request."""
