@@ -28,15 +28,18 @@ def measure(stage: Stage, *, minutes: float, crowd: Crowd, say: Voice) -> dict[s
         close_loop(Load(serving.port, "warm", MAXIMUM_S_MIN, crowd))
         maximum = close_loop(Load(serving.port, "maximum", maximum_s, crowd, seed=2)).accepted_per_s
         say(f"the maximum is {maximum:,.0f}/s; offering {maximum * TIMES:,.0f}/s")
+        stored_before = stage.number(database, PAYNOW.stored or "")
         say.begin("overload", seconds)
         with sampled(serving.pid, tick=lambda: say.done(steps=SAMPLE_EVERY_S)) as samples:
             answers = generator.run(Load(serving.port, "overload", seconds, crowd, rate=maximum * TIMES, seed=3))
         emptied_s = check_drained(stage, database)
-        stored = stage.number(database, PAYNOW.stored or "")
+        stored = stage.number(database, PAYNOW.stored or "") - stored_before
     check_audit(stage, database)
     if stored < answers.accepted:
         raise Broken(f"{answers.accepted} payments were answered with 200, {stored} are stored")
     statuses = answers.statuses or {}
+    if others := answers.failed + sum(number for status, number in statuses.items() if status not in EXPECTED):
+        raise Broken(f"{others} requests had no answer, or another than 200, 429 or 503")
     return {
         "minutes": minutes,
         "maximum_per_s": maximum,

@@ -16,6 +16,7 @@ from paynow.agent import Agent, Observer, Plan, Ports, make_plan
 from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
+from paynow.http.gate import Gate
 from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
 from paynow.http.server import Server, make_application
@@ -170,12 +171,12 @@ class Service:
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
 
-        services = Services(decide, reservations, store, keyring, metrics, await self._recent_events())
+        gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
+        services = Services(decide, reservations, store, keyring, metrics, await self._recent_events(), gate)
         server = Server(
             make_application(services, request_max_bytes=settings.server.request_max_bytes),
             host=settings.server.host,
             port=settings.server.port,
-            in_flight_max=settings.server.in_flight_max,
             drain_s=settings.server.drain_s,
             grace_s=settings.server.shutdown_grace_s,
             clock=clock,
@@ -210,6 +211,7 @@ class Service:
             lease_s=self._settings.idempotency.lease_s,
             claim_is_durable=outside,
             observe=metrics.store_statement,
+            observe_batch=metrics.store_batch,
         )
 
     def _keyring(self, store: Store, limiter: RateLimiter, local_limiter: RateLimiter | None, metrics: Metrics) -> Keyring:
@@ -279,6 +281,7 @@ class Service:
         """Figures and notes that no request should wait for."""
         while True:
             metrics.pool(*store.connections)
+            metrics.waiting_payments(store.waiting)
             try:
                 await keyring.note_used()
             except Refusal as refusal:

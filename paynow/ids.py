@@ -14,7 +14,7 @@ from functools import lru_cache
 from uuid import UUID
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def shard_of(customer_id: str) -> int:
     """The 16 bits of the customer's hash that every id of the customer ends with."""
     return int.from_bytes(hashlib.sha256(customer_id.encode()).digest()[:2], "big")

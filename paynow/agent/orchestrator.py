@@ -204,11 +204,11 @@ class _Gate:
         self.opens: asyncio.Future[None] = loop.create_future()
         self._timer = loop.call_later(min([attempt.limit_s for attempt in attempts]), self._open)
         for attempt in attempts:
-            attempt.task.add_done_callback(self._ended)
+            attempt.ended = self._ended
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, outcome: Outcome) -> None:
         self._left -= 1
-        if not self._left or task.cancelled() or task.result().status != OK:
+        if not self._left or outcome.status != OK:
             self._open()
 
     def _open(self) -> None:

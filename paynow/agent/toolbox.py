@@ -42,9 +42,12 @@ class Errand(NamedTuple):
 
 
 class Attempt:
-    """One attempt that runs in a task of its own, since `started` and for `limit_s` at most; `reason` says what set the limit."""
+    """One attempt that runs in a task of its own, since `started` and for `limit_s` at most; `reason` says what set the limit.
 
-    __slots__ = ("admitted", "guard", "limit_s", "reason", "started", "task")
+    `ended` is told the outcome as the task's last deed.
+    """
+
+    __slots__ = ("admitted", "ended", "guard", "limit_s", "reason", "started", "task")
 
     def __init__(self, guard: Guard, admitted: int, started: float, limit_s: float, reason: str) -> None:
         self.guard = guard
@@ -52,6 +55,7 @@ class Attempt:
         self.started = started
         self.limit_s = limit_s
         self.reason = reason
+        self.ended: Callable[[Outcome], None] | None = None
         self.task: asyncio.Task[Outcome]
 
     @property
@@ -101,7 +105,7 @@ class ToolRunner:
             attempt = Attempt(guard, admitted, started, self._timeout_s, "time_limit")
         else:
             attempt = Attempt(guard, admitted, started, left_s, "deadline")
-        attempt.task = asyncio.get_running_loop().create_task(self._run(self._context(errand, number, attempt.limit_s, guard), started))
+        attempt.task = asyncio.get_running_loop().create_task(self._run(self._context(errand, number, attempt.limit_s, guard), attempt))
         return attempt
 
     async def end(self, attempt: Attempt) -> Outcome:
@@ -155,7 +159,13 @@ class ToolRunner:
         http = self._ports.http if self._threads is None else _OFF_LOOP
         return ToolContext(errand.payment, number, limit_s, ports, ports, ports, ports, http, self.log, errand.verdict)
 
-    async def _run(self, context: ToolContext, started: float) -> Outcome:
+    async def _run(self, context: ToolContext, attempt: Attempt) -> Outcome:
+        outcome = await self._outcome(context, attempt.started)
+        if attempt.ended is not None:
+            attempt.ended(outcome)
+        return outcome
+
+    async def _outcome(self, context: ToolContext, started: float) -> Outcome:
         # Everything ends here, before asyncio sees it: a task hands SystemExit and KeyboardInterrupt on to the loop, and so to the whole process.
         try:
             if self._threads is None:

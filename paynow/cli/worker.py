@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from paynow.app import check
 from paynow.cli import faults_end_it
@@ -40,7 +41,8 @@ def main(number: int, channel_fd: int) -> None:
 
 def _stop_with_parent(channel: socket.socket, handover: Handover, orphaned: threading.Event) -> None:
     """The parent never says anything more: what comes is the end of the channel, when it has died, and to see to the end is up to us."""
-    channel.recv(1)
+    with suppress(OSError):  # what was said and not read makes the end a reset
+        channel.recv(1)
     orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_within_s(handover.loaded.settings.server))

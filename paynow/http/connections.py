@@ -13,7 +13,7 @@ from aiohttp import web
 from loguru import logger
 
 from paynow.errors import InvalidRequest, Refusal
-from paynow.http.gate import ASKS_FOR_A_DECISION, Gate, is_whole
+from paynow.http.gate import Gate, is_whole
 from paynow.http.problems import from_http_exception, problem
 from paynow.observability.correlation import request_context
 
@@ -24,24 +24,23 @@ UNMET = "Nothing but Expect: 100-continue can be expected"
 class Connection(web.RequestHandler):
     """aiohttp's side of one connection, with answers of ours."""
 
-    __slots__ = ("_entered", "_gate", "_last")
+    __slots__ = ("_gate", "_plain")
 
     def __init__(self, manager: web.Server, gate: Gate, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._gate = gate
-        self._entered = False
-        self._last = b""
+        self._plain = True
 
     def data_received(self, data: bytes) -> None:
-        """Counts a payment from its first bytes, or refuses it by them: only where it is whole, and where nothing of another request is left open."""
-        if not self._entered and data.startswith(ASKS_FOR_A_DECISION):
-            if self._gate.full and is_whole(data) and self._is_idle() and self.transport is not None:
-                self.transport.write(self._gate.refusal(data))
-                self._last = data
-                return
-            self._entered = True
-            self._gate.in_flight += 1
-        self._last = data
+        """Refuses a payment by its bytes where there is no room: only on a connection that has never carried anything but whole requests for
+        decisions, so that no piece of something else can be taken for one."""
+        if self._plain and data:
+            self._plain = is_whole(data)
+            if self._plain:
+                if self._gate.full and self._waits_for_a_request() and self.transport is not None:
+                    self.transport.write(self._gate.refusal(data))
+                    return
+                self._gate.let_in()
         super().data_received(data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -49,19 +48,9 @@ class Connection(web.RequestHandler):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """A payment that is being decided goes on, and counts until it is."""
-        if self._current_request is None:
-            self._leave()
-        super().connection_lost(exc)
-
-    def _is_idle(self) -> bool:
-        return self._current_request is None and not self._messages and (not self._last or is_whole(self._last)) and not self._force_close
-
-    def _leave(self) -> None:
-        if self._entered:
-            self._entered = False
-            self._gate.in_flight -= 1
+    def _waits_for_a_request(self) -> bool:
+        """Nothing is being answered, and who is connected reads what was answered before."""
+        return self._waiter is not None and not self._waiter.done() and not self._paused
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -76,7 +65,6 @@ class Connection(web.RequestHandler):
 
     async def finish_response(self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None) -> tuple[web.StreamResponse, bool]:
         """Only an expectation is refused by an exception that has not met our middlewares."""
-        self._leave()
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = _ended(InvalidRequest(UNMET) if resp.status == 417 else resp)
         return await super().finish_response(request, resp, start_time)

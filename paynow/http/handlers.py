@@ -36,7 +36,9 @@ async def decide(request: web.Request) -> web.Response:
     """`POST /api/payments/decide`: answers with the stored bytes."""
     document = await read_json_object(request, KNOWN_FIELDS)
     asked = read_decide_request(document, request.headers.getall("Idempotency-Key", []), request[REQUEST_ID])
-    answer = await request.app[SERVICES].decide(asked)
+    services = request.app[SERVICES]
+    with services.gate:
+        answer = await services.decide(asked)
     response = web.Response(body=answer.body, headers=_JSON)
     if answer.replayed:
         response.headers["Idempotent-Replayed"] = "true"

@@ -8,7 +8,6 @@ from loguru import logger
 from paynow.clock import Clock
 from paynow.http import docs, handlers, middlewares
 from paynow.http.connections import Runner
-from paynow.http.gate import Gate
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
 
@@ -46,7 +45,7 @@ async def _go_on(request: web.Request) -> None:
 
 class Server:
     """Listens on one address. `stop` makes readiness red and goes on for `drain_s`; then it takes no new connections, lets what is under way
-    finish within `grace_s`, and closes the rest. More than `in_flight_max` payments at once are refused.
+    finish within `grace_s`, and closes the rest.
 
     `shares_port` lets other processes of the same user listen there too (SO_REUSEPORT); the system spreads new connections over them.
     """
@@ -57,7 +56,6 @@ class Server:
         *,
         host: str,
         port: int,
-        in_flight_max: int,
         drain_s: float,
         grace_s: float,
         clock: Clock,
@@ -67,8 +65,7 @@ class Server:
         self._drain_s = drain_s
         self._clock = clock
         self._listens = False
-        gate = Gate(in_flight_max, app[SERVICES].metrics.payment_turned_away)
-        self._runner = Runner(app, gate, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
+        self._runner = Runner(app, app[SERVICES].gate, access_log=None, handle_signals=False, shutdown_timeout=grace_s)
         self._host = host
         self._port = port
         self._shares_port = shares_port

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from paynow.http.gate import Gate
 from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
 from paynow.observability.metrics import Metrics
@@ -24,6 +25,7 @@ class Services:
     keyring: Keyring
     metrics: Metrics
     recent_events: RecentEvents | None
+    gate: Gate
     stopping: bool = False
 
 

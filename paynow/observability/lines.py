@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,7 +48,7 @@ class LineWriter:
         self._writing_thread: int | None = None
         self._lost_lines = 0
         self._pending: list[Message] = []
-        self._pending_lock = Lock()
+        self._pending_lock = RLock()
         self._flush_is_due = False
 
     def render(self, record: dict[str, Any]) -> bool:
@@ -83,14 +83,14 @@ class LineWriter:
         Lines that the stream does not take are counted, and the next one that it takes says so.
         """
         self._flush_is_due = False
-        self._writing_thread = get_ident()
-        try:
-            with self._pending_lock:
+        with self._pending_lock:
+            self._writing_thread = get_ident()
+            try:
                 lines, self._pending = self._pending, []
                 if lines:
                     self._put(lines)
-        finally:
-            self._writing_thread = None
+            finally:
+                self._writing_thread = None
 
     def _put(self, lines: list[Message]) -> None:
         try:

@@ -5,6 +5,7 @@ No label holds anything that a caller sent: each has a closed set or a shape, a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -41,6 +42,21 @@ LABELS: Mapping[str, tuple[Check, str]] = {
     "sink": (shapes.word, "other"),
 }
 """Every label there is: the check of its values, and what stands for a value that does not pass."""
+
+
+class _Counter(Counter):
+    """prometheus_client's, without its checks at every increment: what is counted here is never negative and always has its labels."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        self._value.inc(amount)
+
+
+class _Histogram(Histogram):
+    """prometheus_client's, which looks through the bounds one by one."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 class _Series(dict[tuple[str, ...], Any]):
@@ -113,6 +129,8 @@ class Metrics:
     def _of_the_store(self) -> None:
         self._statements = self._counter("paynow_store_statements", "Calls of PostgreSQL", "step", "outcome")
         self._statement_s = self._histogram("paynow_store_statement_duration_seconds", "Time of one call of PostgreSQL", "step")
+        self._batched = self._counter("paynow_store_batched_payments", "Payments that statements of a step were for", "step")
+        self._waiting = self._gauge("paynow_store_waiting_payments", "Payments that wait until a statement takes them", "livesum")
         self._unavailable = Counter("paynow_store_unavailable", "Requests that PostgreSQL could not serve", registry=self.registry)
         self._pool_open = self._gauge("paynow_pool_open_connections", "Connections to PostgreSQL that are open", "livesum")
         self._pool_busy = self._gauge("paynow_pool_busy_connections", "Connections to PostgreSQL in use", "livesum")
@@ -128,10 +146,10 @@ class Metrics:
         self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery", "livemostrecent")
 
     def _counter(self, name: str, text: str, *labels: str) -> _Series:
-        return _Series(Counter(name, text, _named(labels), registry=self.registry), labels)
+        return _Series(_Counter(name, text, _named(labels), registry=self.registry), labels)
 
     def _histogram(self, name: str, text: str, *labels: str) -> _Series:
-        return _Series(Histogram(name, text, _named(labels), registry=self.registry, buckets=BUCKETS_S), labels)
+        return _Series(_Histogram(name, text, _named(labels), registry=self.registry, buckets=BUCKETS_S), labels)
 
     def _gauge(self, name: str, text: str, over_workers: str, *labels: str) -> Gauge:
         """`over_workers` says what living workers' values come to: `livesum`, `livemax` (the worst), `livemostrecent` (all see the same)."""
@@ -185,6 +203,14 @@ class Metrics:
         """One call of PostgreSQL ended: `ok`, `error` or `timeout`."""
         self._statements[step, outcome].inc()
         self._statement_s[step,].observe(seconds)
+
+    def store_batch(self, step: str, rows: int) -> None:
+        """So many payments share one statement."""
+        self._batched[step,].inc(rows)
+
+    def waiting_payments(self, count: int) -> None:
+        """So many payments wait until a statement takes them."""
+        self._waiting.set(count)
 
     def store_unavailable(self) -> None:
         """PostgreSQL could not serve a request."""

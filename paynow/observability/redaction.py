@@ -95,7 +95,7 @@ DROPPED_NAMES_MAX = 16
 SENSITIVE_LENGTH_MAX = 256
 
 _NAME = re.compile(r"(?!.*[0-9]{4})[A-Za-z_][A-Za-z0-9_]{0,39}")
-_HASHES_KEPT = 16_384
+_HASHES_KEPT = 4_096
 
 
 def pseudonym(hash_key: bytes, kind: str, value: str) -> str:

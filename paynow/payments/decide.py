@@ -305,7 +305,6 @@ class Decide:
             claim=claim,
             policy_version=decision.policy_version,
             decision=decision.decision,
-            reasons=tuple(reason.code for reason in decision.reasons),
             degraded=decision.degraded,
             decided_at=decision.decided_at,
             reserved_until=decision.reserved_until,

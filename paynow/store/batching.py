@@ -7,6 +7,7 @@ under load.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -16,6 +17,9 @@ from typing import Generic, TypeVar
 
 from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
 from paynow.store.pool import met_a_lock
+
+APART_WAITS_MAX = 3
+"""Rows that are tried one by one have so many times the longest wait for a lane, all together: who comes after waits for them."""
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -88,8 +92,11 @@ class Batcher(Generic[Row, Result]):
         """One lane: batch after batch until nobody waits."""
         try:
             while batch := self._next_batch():
-                self._observe(len(batch))
-                await self._run_batch(batch)
+                try:
+                    self._observe(len(batch))
+                    await self._run_batch(batch)
+                finally:
+                    _fail(batch, InternalFault("A batch has left a row without an answer"))
         finally:
             self._free += 1
 
@@ -131,11 +138,12 @@ class Batcher(Generic[Row, Result]):
             results = await self._run([entry.row for entry in batch])
         except (StoreUnavailable, OutcomeUnknown) as error:
             if met_a_lock(error):
-                await self._run_apart([[entry] for entry in batch], batch, error)
+                until = time.monotonic() + APART_WAITS_MAX * self._wait_max_s
+                await self._run_apart([[entry] for entry in batch], batch, error, until)
             else:
                 _fail(batch, error)
         except asyncio.CancelledError:
-            _fail(batch, StoreUnavailable("The service is shutting down", retry_after_s=1))
+            _fail(batch, OutcomeUnknown(retry_after_s=1))
             raise
         except Exception as error:
             middle = len(batch) // 2
@@ -145,12 +153,17 @@ class Batcher(Generic[Row, Result]):
                 if not entry.answer.done():
                     entry.answer.set_result(result)
 
-    async def _run_apart(self, parts: Sequence[list[_Waiting[Row, Result]]], batch: list[_Waiting[Row, Result]], error: Exception) -> None:
+    async def _run_apart(
+        self, parts: Sequence[list[_Waiting[Row, Result]]], batch: list[_Waiting[Row, Result]], error: Exception, until: float = math.inf
+    ) -> None:
         if len(batch) == 1:
             _fail(batch, error)
             return
         for part in parts:
-            if left := [entry for entry in part if not entry.answer.done()]:
+            left = [entry for entry in part if not entry.answer.done()]
+            if time.monotonic() > until:
+                _fail(left, error)
+            elif left:
                 await self._run_batch(left)
 
     def _give_up_late(self) -> None:

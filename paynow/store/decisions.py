@@ -24,6 +24,11 @@ class Decisions:
         self._claims = batching.batcher("claim", self._claim_batch, once_per=_slot, alike=_limit)
         self._settles = batching.batcher("settle", self._settle_batch, once_per=_customer)
 
+    @property
+    def waiting(self) -> int:
+        """Claims and settlements that no statement has taken yet."""
+        return self._claims.waiting + self._settles.waiting
+
     async def claim(self, request: ClaimRequest, limit: Limit | None) -> Claim:
         """Claims the key for this request, or says who has it. `limit` is the customer's, asked only if the key is new.
 

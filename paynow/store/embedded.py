@@ -41,11 +41,26 @@ LOG_MAX_BYTES = 1_000_000
 LOG_TAIL_MAX_BYTES = 2_000
 POLL_S = 0.01
 STOP_WITHIN_S = 30.0
+SHARED_BUFFERS_MB_MIN, SHARED_BUFFERS_MB_MAX = 128, 2048
+MEMORY_SHARE = 8
+"""Of the machine's memory one part in so many is PostgreSQL's to keep pages in."""
+
+
+def _shared_buffers_mb() -> int:
+    """Pages are only taken from the machine as they are needed."""
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return min(max(memory_mb // MEMORY_SHARE, SHARED_BUFFERS_MB_MIN), SHARED_BUFFERS_MB_MAX)
+
+
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "port": "5432",
     "max_connections": "100",
+    # Pages that change again and again are written out seldom, and each whole page enters the log once between two checkpoints.
+    "shared_buffers": f"{_shared_buffers_mb()}MB",
+    "checkpoint_timeout": "15min",
+    "max_wal_size": "2GB",
     "client_connection_check_interval": "2s",
     "timezone": "UTC",
     "log_timezone": "UTC",

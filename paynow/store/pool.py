@@ -30,6 +30,8 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 AGE_MAX_S = 900.0
 WAITING_MAX = 2_000
 REPEAT_WITHIN_S = 0.5
+LOCK_SHARE = 3
+"""A lock is waited for a third of a statement's time: whoever meets one is told so, before the statement itself ends without a word of why."""
 
 # SQLSTATEs after which nobody can know whether the transaction was committed: shutdowns, lost connections, a cancelled statement, and
 # `statement_completion_unknown`, the one of its class that is no definite failure.
@@ -315,7 +317,7 @@ def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
         [
             parts.pop("options", ""),
             f"-c statement_timeout={timeout_ms}",
-            f"-c lock_timeout={timeout_ms}",
+            f"-c lock_timeout={max(1, timeout_ms // LOCK_SHARE)}",
             "-c idle_in_transaction_session_timeout=5000",
             "-c client_connection_check_interval=500",
         ]

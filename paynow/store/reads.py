@@ -19,6 +19,11 @@ class Reads:
         self._balances = batching.batcher("balance", self._balance_batch)
         self._activities = batching.batcher("activity", self._activity_batch)
 
+    @property
+    def waiting(self) -> int:
+        """What was asked and no statement has taken yet."""
+        return self._balances.waiting + self._activities.waiting
+
     async def balance(self, customer_id: str, currency: str) -> Balance:
         """The customer's money in one currency; zeros if there is no such account."""
         return await self._balances((customer_id, currency))

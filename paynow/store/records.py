@@ -69,7 +69,6 @@ class Settlement(NamedTuple):
     claim: ClaimRequest
     policy_version: str
     decision: str
-    reasons: tuple[str, ...]
     degraded: bool
     decided_at: datetime
     reserved_until: datetime

@@ -56,6 +56,11 @@ class Store:
         """Connections open and busy, and callers waiting."""
         return self._pool.counts
 
+    @property
+    def waiting(self) -> int:
+        """Payments that wait until a statement takes them, over all steps."""
+        return self.decisions.waiting + self.reads.waiting
+
     async def close(self) -> None:
         """Closes the connections. Calls after it are refused."""
         await self._pool.close()

@@ -22,10 +22,11 @@ select exists (select from idempotency_keys where customer_id = %s and key = %s)
 select allowed, remaining, wait_s, reset_s from take_token(%s, %s, %s, %s)
 
 -- name: abandoned_claims
--- Claims whose process died: their leases have run out.
+-- Claims whose process died: their leases have run out. The time stands in a subquery, here and in the others that look for what is over: as a
+-- volatile function it would be asked anew for each row, and no index could be entered by it.
 select customer_id, key, fingerprint, payment_id::text, payee_id, amount_minor, currency, request_id, policy_version
 from idempotency_keys
-where state = 'processing' and lease_until < clock_timestamp()
+where state = 'processing' and lease_until < (select clock_timestamp())
 order by lease_until
 limit %s
 
@@ -33,7 +34,7 @@ limit %s
 -- Ends the retention of decided keys, some at a time, and notes how far it has gone.
 with old as (
     select customer_id, key from idempotency_keys
-    where claimed_at < clock_timestamp() - %(retention)s::interval and state = 'decided'
+    where claimed_at < (select clock_timestamp() - %(retention)s::interval) and state = 'decided'
     limit %(limit)s
     for update skip locked
 ), gone as (

@@ -48,7 +48,7 @@ from end_reservations(%s::text[], %s::uuid[], %s::reservation_state, %s::uuid[],
 -- Reservations that nobody ended in time.
 select customer_id, payment_id::text, payee_id, amount_minor, currency
 from payments
-where reservation = 'held' and reserved_until <= clock_timestamp()
+where reservation = 'held' and reserved_until <= (select clock_timestamp())
 order by reserved_until
 limit %s
 

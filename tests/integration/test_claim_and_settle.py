@@ -14,7 +14,7 @@ import psycopg2.errors
 import pytest
 
 from database import execute
-from paynow.errors import InternalFault
+from paynow.errors import InternalFault, StoreUnavailable
 from paynow.ids import new_id
 from paynow.payments.fingerprint import fingerprint
 from paynow.plugin_api import Limit, Payment
@@ -50,7 +50,6 @@ def settlement_of(claim: ClaimRequest, decision: str = "allow", *, case: Case | 
         claim=claim,
         policy_version=claim.policy_version,
         decision=decision,
-        reasons=(),
         degraded=False,
         decided_at=now,
         reserved_until=now + timedelta(days=1),
@@ -205,6 +204,24 @@ async def test_a_batch_settles_those_it_can_and_leaves_no_trace_of_the_others(st
     assert numbered == [("c_first", 1), ("c_paid", 1), ("c_review", 1), ("c_second", 1), ("c_stranger", 1)]
     assert execute(database, "select customer_id, sequence from outbox order by 1") == numbered
     assert counts(database) == (5, 5, 10, 0)
+
+
+async def test_a_locked_customer_keeps_nobody_else_from_being_settled(database: str) -> None:
+    """An import holds its customers for as long as it takes: the payments that meet one of them in a batch are settled without it."""
+    opened = Store(database, connections_max=8, lease_s=60, lanes=1)
+    await opened.administration.activate_policy(POLICY, "", "test")
+    try:
+        for customer in ("c_held", "c_other", "c_third"):
+            open_account(database, customer, 1_000)
+        claims = [await claimed(opened, claim_of(customer_id=customer)) for customer in ("c_held", "c_other", "c_third")]
+        with closing(psycopg2.connect(database)) as holder, holder.cursor() as cursor:
+            cursor.execute("select from customers where customer_id = 'c_held' for no key update")
+            held, *others = await asyncio.gather(*(opened.decisions.settle(settlement_of(claim)) for claim in claims), return_exceptions=True)
+        assert isinstance(held, StoreUnavailable), "nothing has happened for it, and that is certain"
+        assert [other.outcome for other in others] == ["settled", "settled"]
+        assert (await opened.decisions.settle(settlement_of(claims[0]))).outcome == "settled"
+    finally:
+        await opened.close()
 
 
 async def test_a_customer_twice_in_one_statement_is_refused(store: Store, database: str) -> None:

@@ -48,6 +48,8 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.tool_fell_back("t", "block")
     metrics.breaker_state("t", "open")
     metrics.store_statement("claim", 0.1, "ok")
+    metrics.store_batch("claim", 3)
+    metrics.waiting_payments(2)
     metrics.events_delivered("log", 1)
     metrics.delivery_failed("log")
     metrics.event_buried("log")

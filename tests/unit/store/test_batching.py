@@ -207,3 +207,30 @@ def test_a_result_that_is_missing_is_a_fault_and_nobody_gets_anothers() -> None:
     assert complete([1, 2]) == [1, 2]
     with pytest.raises(InternalFault):
         complete([1, None, 3])
+
+
+async def test_rows_that_are_tried_one_by_one_do_not_hold_up_the_others_for_ever() -> None:
+    tried: list[str] = []
+
+    async def run(rows: list[str]) -> list[str]:
+        tried.append("".join(rows))
+        await asyncio.sleep(0.02)
+        error = StoreUnavailable()
+        error.__cause__ = psycopg2.errors.LockNotAvailable()
+        raise error
+
+    batcher = Batcher(run, lanes=1, batch_max=128, waiting_max=128, wait_max_s=0.01)
+    answers = await asyncio.gather(*(batcher(row) for row in "abcdefgh"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 8
+    assert tried[0] == "abcdefgh"
+    assert 1 < len(tried) < 9
+
+
+async def test_a_result_too_few_leaves_nobody_without_an_answer() -> None:
+    async def run(rows: list[str]) -> list[str]:
+        return rows[1:]
+
+    batcher = Batcher(run, lanes=1, batch_max=8, waiting_max=8, wait_max_s=1)
+    answers = await asyncio.gather(*(batcher(row) for row in "abc"), return_exceptions=True)
+    assert any(isinstance(answer, InternalFault) for answer in answers)
+    assert len(answers) == 3
