@@ -126,6 +126,10 @@ def paynow_register_tools(settings):
     return [Tool("getPatience", Effect.READ, {"ready": flag()}, get_patience)]
 '''
 
+IN_A_STEP = """
+select pid from pg_stat_activity
+where datname = current_database() and application_name = 'paynow' and state <> 'idle' and query ~ '(claim_|settle_payments|end_reservations)'
+"""
 BEHIND = """
 with recursive behind (pid) as (
     values (%s)
@@ -289,13 +293,23 @@ class TwoServices:
 
         return await eventually_async(seen)
 
-    def idle(self, pids: list[int]) -> None:
-        """Waits until these sessions have carried out what they were at, or are gone."""
-        eventually(lambda: self.execute("select count(*) = 0 from pg_stat_activity where pid = any (%s) and state <> 'idle'", pids)[0][0])
+    def carried_out(self) -> None:
+        """Waits until no session is in the middle of a step any more. Batches may have come to the gate after those that were seen there."""
+        eventually(lambda: not self.execute(IN_A_STEP))
+
+    def end_steps(self) -> None:
+        """Ends the sessions that are in the middle of a step, until there are none: what a dead process has sent goes on without it."""
+
+        def none_left() -> bool:
+            pids = [pid for (pid,) in self.execute(IN_A_STEP)]
+            self.terminate(pids)
+            return not pids
+
+        eventually(none_left)
 
     def terminate(self, pids: list[int]) -> None:
         """Ends these sessions, and with them whatever they have not committed."""
-        self.execute("select pg_terminate_backend(pid) from unnest(%s) u (pid)", pids)
+        self.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) u (pid)", pids)
         eventually(lambda: self.execute("select count(*) = 0 from pg_stat_activity where pid = any (%s)", pids)[0][0])
 
     @contextmanager

@@ -214,20 +214,19 @@ class Promises(RuleBasedStateMachine):
 
         async def interrupt() -> None:
             with self.services.gate(GATES[step]) as gate:
-                waiting: list[int] = []
                 sending = [asyncio.ensure_future(self.services.end(victim, one.payment_id, way)) for one, way in chosen.values()]
                 try:
                     if sending:
                         await self.services.waiting(gate, len(sending))
                     sending += [asyncio.ensure_future(self.services.decide(victim, asked)) for asked in payments]
-                    waiting = await self.stopped(gate, payments if step == "settle" else [], besides=len(chosen))
+                    await self.stopped(gate, payments if step == "settle" else [], besides=len(chosen))
                     if committed:
                         self.services.pause(victim)
                         gate.let_go()
-                        self.services.idle(waiting)
+                        self.services.carried_out()
                 finally:
                     await self.services.kill(victim)
-                    self.services.terminate(waiting)
+                    self.services.end_steps()
                     outcomes = await asyncio.gather(*sending, return_exceptions=True)
                 assert all(isinstance(outcome, aiohttp.ClientError) for outcome in outcomes), outcomes
 
