@@ -75,7 +75,7 @@ def _work(stage: Stage, rival: Rival, payments: int, at_once: int, numbers: coun
         statements = metrics.read(serving.port, API_KEY).since(counted).statements
         check_drained(stage, rival.database or "")
     flushes = postgres.work(stage, rival.database or "").since(before).fsyncs
-    return sum(statements[step] for step in STEPS) / payments, flushes / payments
+    return sum(statements.get(step, 0) for step in STEPS) / payments, flushes / payments
 
 
 def _calls(stage: Stage, rival: Rival, payments: int, numbers: count[int]) -> int:

@@ -33,7 +33,7 @@ GATES = {"claim": "lock table attempts in share mode", "settle": "lock table pay
 CONFIG = """
 # Patient: what is tried here is what happens to payments whose process dies, not to those whose database is slow.
 [plugins]
-enabled = ["get_balance", "get_risk_signals", "create_case", "sink_file"]
+enabled = ["get_balance", "get_risk_signals", "create_case", "sink_file", "get_patience"]
 [plugins.settings.sink_file]
 file = "{events}"
 [events]
@@ -45,8 +45,14 @@ file = "policy.toml"
 [database]
 statement_timeout_ms = 20000
 acquire_timeout_ms = 20000
+[plugins.settings.get_patience]
+file = "{dozing}"
 [agent]
+plan = ["getBalance", "getRiskSignals", "getPatience"]
 deadline_ms = 20000
+[agent.tools.getPatience]
+timeout_ms = 15000
+on_failure = "ignore"
 [agent.tools.getBalance]
 timeout_ms = 15000
 [agent.tools.getRiskSignals]
@@ -97,6 +103,28 @@ def paynow_register_event_sinks(settings):
     return [FileSink(Path(settings.plugins.settings["sink_file"]["file"]))]
 '''
 
+
+PATIENCE = '''
+"""A tool that ends when a test lets its service go on: so payments can be kept between their claim and their settle for as long as it likes."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from paynow.plugin_api import Effect, Tool, flag, hookimpl
+
+
+@hookimpl
+def paynow_register_tools(settings):
+    file = Path(settings.plugins.settings["get_patience"]["file"] + os.environ["TWO_SERVICES_NUMBER"])
+
+    async def get_patience(context):
+        while file.exists():
+            await asyncio.sleep(0.005)
+        return {"ready": True}
+
+    return [Tool("getPatience", Effect.READ, {"ready": flag()}, get_patience)]
+'''
 
 IN_A_STEP = """
 select pid from pg_stat_activity
@@ -156,8 +184,9 @@ class TwoServices:
         self._events.touch()
         (folder / "plugins").mkdir()
         (folder / "plugins" / "sink_file.py").write_text(SINK)
+        (folder / "plugins" / "get_patience.py").write_text(PATIENCE)
         (folder / "policy.toml").write_text(POLICY)
-        (folder / "paynow.toml").write_text(CONFIG.format(events=self._events))
+        (folder / "paynow.toml").write_text(CONFIG.format(events=self._events, dozing=folder / "dozing_"))
         self._runner = asyncio.Runner()
         self._database = psycopg2.connect(dsn)
         self._database.autocommit = True
@@ -180,7 +209,8 @@ class TwoServices:
         self.execute("delete from idempotency_keys where state = 'processing'")
 
     def start(self, number: int) -> None:
-        service = RunningService(self.dsn, self._folder, arguments=("--config", str(self._folder / "paynow.toml")))
+        environ = {"TWO_SERVICES_NUMBER": str(number)}
+        service = RunningService(self.dsn, self._folder, environ, arguments=("--config", str(self._folder / "paynow.toml")))
         self._services[number] = service
         self._clients[number] = self.run(_made(service.client))
 
@@ -281,6 +311,16 @@ class TwoServices:
         """Ends these sessions, and with them whatever they have not committed."""
         self.execute("select pg_terminate_backend(pid) from unnest(%s::int[]) u (pid)", pids)
         eventually(lambda: self.execute("select count(*) = 0 from pg_stat_activity where pid = any (%s)", pids)[0][0])
+
+    @contextmanager
+    def dozing(self, number: int) -> Iterator[None]:
+        """The payments of this service do not get beyond their tools meanwhile."""
+        file = self._folder / f"dozing_{number}"
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
 
     # ---- what is stored
 

@@ -24,6 +24,7 @@ from paynow.agent.watchdog import Watchdog
 from paynow.clock import Clock
 from paynow.plugin_api import Cases, Payment, ToolCall, ToolOutcome, Verdict
 from paynow.settings import AgentSettings
+from paynow.store.records import Seen
 
 _NO_CASES: Any = Withheld("cases_are_for_write_tools")
 
@@ -66,12 +67,14 @@ class Agent:
         self._readers = tuple(self._runner(planned) for planned in plan.gather)
         self._writers = tuple(self._runner(planned) for planned in plan.on_review)
 
-    async def gather(self, payment: Payment, deadline: Deadline, trace: Trace) -> Gathered:
+    async def gather(self, payment: Payment, deadline: Deadline, trace: Trace, seen: Seen | None = None) -> Gathered:
         """Calls all READ tools side by side. A tool that gives no answer is no error: its fallback stands in `floors`.
+
+        `seen` is what is known of the payment already: first attempts get it from there.
 
         Raises the `Refusal` that a port to PostgreSQL raised; the other calls are cancelled then.
         """
-        outcomes = await self._side_by_side(self._readers, Errand(payment, deadline, trace, _NO_CASES, None))
+        outcomes = await self._side_by_side(self._readers, Errand(payment, deadline, trace, _NO_CASES, None, seen))
         outputs: dict[str, dict[str, Any]] = {}
         floors: dict[str, str] = {}
         for runner, outcome in zip(self._readers, outcomes, strict=True):

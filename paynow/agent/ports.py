@@ -9,6 +9,7 @@ from uuid import UUID
 
 from paynow.errors import Refusal
 from paynow.plugin_api import Accounts, Activity, ActivityReader, Balance, Cases, Lists, Payment, ToolError, Verdict
+from paynow.store.records import Seen
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,19 +32,28 @@ class Guard:
     PostgreSQL are outstanding. Once `over` is set, the attempt has ended or was given up, and what is left of it may use nothing any more.
     """
 
-    __slots__ = ("_cases", "_ports", "over", "trouble", "waiting")
+    __slots__ = ("_cases", "_payment", "_ports", "_seen", "over", "trouble", "waiting")
 
-    def __init__(self, ports: Ports, cases: Cases) -> None:
+    def __init__(self, ports: Ports, cases: Cases, payment: Payment, seen: Seen | None) -> None:
+        """`seen` answers what is asked of this very payment, so that it need not be read."""
         self._ports = ports
         self._cases = cases
+        self._payment = payment
+        self._seen = seen
         self.over = False
         self.trouble: Refusal | None = None
         self.waiting = 0
 
     async def balance(self, customer_id: str, currency: str) -> Balance:
+        if self._seen is not None and customer_id == self._payment.customer_id and currency == self._payment.currency:
+            self._refuse_if_over()
+            return self._seen.balance
         return await self._asked(self._ports.accounts.balance, customer_id, currency)
 
     async def activity(self, payment: Payment) -> Activity:
+        if self._seen is not None and payment is self._payment:
+            self._refuse_if_over()
+            return self._seen.activity
         return await self._asked(self._ports.activity.activity, payment)
 
     async def listed(self, kind: str, subject: str) -> str:

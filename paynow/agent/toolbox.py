@@ -24,6 +24,7 @@ from paynow.clock import Clock
 from paynow.errors import StoreUnavailable
 from paynow.plugin_api import Cases, Payment, ToolContext, Verdict
 from paynow.settings import AgentSettings
+from paynow.store.records import Seen
 
 STRAYS_MAX = 64
 """So many attempts of one tool may still be running after they were given up; then the tool is skipped until some have ended."""
@@ -39,6 +40,7 @@ class Errand(NamedTuple):
     trace: Trace
     cases: Cases
     verdict: Verdict | None
+    seen: Seen | None = None
 
 
 class Attempt:
@@ -99,7 +101,8 @@ class ToolRunner:
     def begin(self, errand: Errand, number: int, admitted: int) -> Attempt:
         """Calls the tool once, within its time limit and what is left of the deadline. Every attempt has to be ended or given up."""
         left_s = errand.deadline.left()
-        guard = Guard(self._ports, errand.cases)
+        # Who tries again wants to know how things are now.
+        guard = Guard(self._ports, errand.cases, errand.payment, errand.seen if number == 1 else None)
         started = self._monotonic()
         if self._timeout_s <= left_s:
             attempt = Attempt(guard, admitted, started, self._timeout_s, "time_limit")

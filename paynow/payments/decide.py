@@ -22,7 +22,7 @@ from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.staged_cases import StagedCases
 from paynow.plugin_api import DecidedPayment, Limit, Payment, RateLimiter, Verdict
 from paynow.store.decisions import Decisions
-from paynow.store.records import Allowance, Claim, ClaimRequest, Settled, Settlement
+from paynow.store.records import Allowance, Claim, ClaimRequest, Seen, Settled, Settlement
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 0.2
@@ -153,7 +153,7 @@ class Decide:
             claim = await self._decisions.claim(request, None)
             if claim.outcome not in ("claimed", "taken_over"):
                 return False
-            settled, told = await self._finish(_claimed(request, claim))
+            settled, told = await self._finish(_claimed(request, claim), claim.seen)
             if settled.answer is not None:
                 held = Held(fingerprint, settled.answer)
             if told is not None:
@@ -192,7 +192,7 @@ class Decide:
             claim = await self._claim(claiming)
             match claim.outcome:
                 case "claimed" | "taken_over":
-                    settled, told = await self._finish(_claimed(claiming, claim))
+                    settled, told = await self._finish(_claimed(claiming, claim), claim.seen)
                     if settled.answer is not None:
                         return Answer(settled.answer, False, self._state(claim.allowance), told)
                 case "decided":
@@ -248,7 +248,7 @@ class Decide:
             return None
         return LimitState("customer", limit.per_second, limit.burst, allowance.remaining, allowance.reset_s)
 
-    async def _finish(self, claim: ClaimRequest) -> tuple[Settled, Told | None]:
+    async def _finish(self, claim: ClaimRequest, seen: Seen | None) -> tuple[Settled, Told | None]:
         """Gather, decide, act and settle a claim that is ours. A failure that certainly changed nothing ends our lease.
 
         Returns what the settle says, and what the log should say if it is settled.
@@ -256,7 +256,7 @@ class Decide:
         began = self._clock.monotonic()
         settling = False
         try:
-            decision = await self._deliberate(claim)
+            decision = await self._deliberate(claim, seen)
             settling = True
             settled = await self._settle(self._settlement(claim, decision))
             if settled.outcome == "short":
@@ -271,13 +271,13 @@ class Decide:
             return settled, None
         return settled, self._tell(decision, settled.decision, self._clock.monotonic() - began)
 
-    async def _deliberate(self, claim: ClaimRequest) -> answer.Decision:
+    async def _deliberate(self, claim: ClaimRequest, seen: Seen | None) -> answer.Decision:
         payment = claim.payment
         policy = await self._policies.get(claim.policy_version)
         deadline = Deadline(self._limits.deadline_s, self._clock.monotonic)
         trace = Trace()
         trace.plan(self._tools, policy.version)
-        gathered = await self._agent.gather(payment, deadline, trace)
+        gathered = await self._agent.gather(payment, deadline, trace, seen)
         evaluation = policy.evaluate(payment, gathered.outputs, gathered.floors)
         trace.decide(evaluation.decision, evaluation.fired, evaluation.unknown)
         staged = StagedCases(evaluation.reasons)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from paynow.plugin_api import Grant, Limit, Payment
+from paynow.errors import InternalFault
+from paynow.plugin_api import Balance, Grant, Limit, Payment
 from paynow.store.arrays import documents, flags, hexes, plain, texts, uuids
 from paynow.store.batching import Batching, complete
 from paynow.store.pool import Pool
-from paynow.store.records import Allowance, Claim, ClaimRequest, Settled, Settlement
+from paynow.store.reads import activity_of
+from paynow.store.records import Allowance, Claim, ClaimRequest, Seen, Settled, Settlement
 
 
 class Decisions:
@@ -67,10 +69,15 @@ class Decisions:
                 self._claim_is_durable,
             ),
         )
-        if rows and rows[0][0] is None:  # all of them are ours, as asked
-            return [Claim("claimed", request.payment.payment_id, request.policy_version, None, None) for request in requests]
         claims: list[Claim | None] = [None] * len(batch)
-        for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s in rows:
+        for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s, *read in rows:
+            if ordinal is None:  # all of them are ours, as asked
+                claims = [Claim("claimed", request.payment.payment_id, request.policy_version, None, None) for request in requests]
+                continue
+            if outcome == "seen":
+                available, reserved, *history = read
+                claims[ordinal - 1] = _claimed(claims, ordinal)._replace(seen=Seen(Balance(available, reserved), activity_of(history)))
+                continue
             claims[ordinal - 1] = Claim(
                 outcome,
                 UUID(payment_id) if payment_id else requests[ordinal - 1].payment.payment_id,
@@ -140,6 +147,13 @@ class Decisions:
     async def forget_keys(self, older_than_h: float, limit: int) -> int:
         """Removes decided keys whose retention is over, at most `limit`; returns how many."""
         return len(await self._pool.call("forget_keys", self._queries["forget_keys"], {"retention": timedelta(hours=older_than_h), "limit": limit}))
+
+
+def _claimed(claims: Sequence[Claim | None], ordinal: int) -> Claim:
+    claim = claims[ordinal - 1]
+    if claim is None:
+        raise InternalFault("PostgreSQL read for a payment before it was claimed")
+    return claim
 
 
 def _slot(item: tuple[ClaimRequest, Limit | None]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from paynow.plugin_api import Activity, Balance, Payment
 from paynow.store.arrays import texts
@@ -47,8 +48,8 @@ class Reads:
         )
         activities: list[Activity | None] = [None] * len(batch)
         rows = await self._pool.read("activity", self._queries["activity"], asked)
-        for ordinal, attempts, attempted, allowed, count, mean, known, payee_list, customer_list in rows:
-            activities[ordinal - 1] = Activity(*attempts, *attempted, *allowed, count, mean, known, payee_list, customer_list)
+        for ordinal, *history in rows:
+            activities[ordinal - 1] = activity_of(history)
         return complete(activities)
 
     async def listed(self, kind: str, subject: str) -> str:
@@ -58,3 +59,9 @@ class Reads:
     async def ready(self) -> bool:
         """Whether the database carries out statements and takes writes."""
         return not (await self._pool.read("ready", self._queries["ready"]))[0][0]
+
+
+def activity_of(row: Sequence[Any]) -> Activity:
+    """The columns of a customer's history, as functions/50_reads.sql gives them."""
+    attempts, attempted, allowed, count, mean, known, payee_list, customer_list = row
+    return Activity(*attempts, *attempted, *allowed, count, mean, known, payee_list, customer_list)

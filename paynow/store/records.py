@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from paynow.plugin_api import Payment
+from paynow.plugin_api import Activity, Balance, Payment
 
 
 class ClaimRequest(NamedTuple):
@@ -35,6 +35,13 @@ class Allowance(NamedTuple):
     reset_s: float
 
 
+class Seen(NamedTuple):
+    """What the claim has brought along for the payment that it claimed: the customer's money and history, this attempt included."""
+
+    balance: Balance
+    activity: Activity
+
+
 class Claim(NamedTuple):
     """How a claim came out. `outcome` is one of `claimed`, `taken_over`, `decided`, `in_flight`, `mismatch`, `rate_limited`, `vanished`.
 
@@ -46,6 +53,8 @@ class Claim(NamedTuple):
     policy_version: str | None
     answer: bytes | None
     allowance: Allowance | None
+    seen: Seen | None = None
+    """Set where the whole batch was claimed anew; else the tools read for themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 -- name: claim
--- Claims keys (functions/20_claim.sql).
-select ordinal, outcome, payment_id::text, policy_version, answer, remaining, wait_s, reset_s
-from claim_payments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+-- Claims keys, and reads what the built-in tools would ask next (functions/55_claim_and_look.sql).
+select ordinal, outcome, payment_id::text, policy_version, answer, remaining, wait_s, reset_s,
+    available, reserved, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list
+from claim_and_look(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: settle
 -- Settles decided payments (functions/30_settle.sql).

@@ -266,23 +266,32 @@ class Promises(RuleBasedStateMachine):
         payments = self.payments(several)
 
         async def race() -> list[Reply]:
-            with self.services.gate(*(("lock table accounts",) if asleep else (LOCK_CUSTOMERS, self.customers))) as gate:
+            with self.services.gate(LOCK_CUSTOMERS, self.customers) as gate:
                 sending = asyncio.ensure_future(at_once(*(self.services.decide(late, asked) for asked in payments)))
                 try:
                     await self.stopped(gate, payments)
                     self.services.let_leases_run_out(self.customers)
-                    if asleep:
-                        self.services.pause(late)
-                        gate.let_go()
                     overtaking = asyncio.ensure_future(at_once(*(self.services.decide(1 - late, asked) for asked in payments)))
-                    await (asyncio.wait([overtaking]) if asleep else self.stopped(gate, payments, besides=1))
+                    await self.stopped(gate, payments, besides=1)
                 finally:
                     gate.let_go()
-                    self.services.resume(late)
                 return [*await sending, *await overtaking]
 
+        async def sleep_over() -> list[Reply]:
+            with self.services.dozing(late):
+                sending = asyncio.ensure_future(at_once(*(self.services.decide(late, asked) for asked in payments)))
+                await eventually_async(partial(self.services.all_claimed, [asked.slot for asked in payments]))
+                self.services.let_leases_run_out(self.customers)
+                self.services.pause(late)
+            try:
+                overtaking = await at_once(*(self.services.decide(1 - late, asked) for asked in payments))
+            finally:
+                self.services.resume(late)
+            return [*await sending, *overtaking]
+
         # A completer may have been there before the other service was asked: then nobody is the first to hear of it.
-        self.book(payments, in_rows(self.services.run(race()), len(payments)), first_hearers={0, 1})
+        replies = self.services.run(sleep_over() if asleep else race())
+        self.book(payments, in_rows(replies, len(payments)), first_hearers={0, 1})
 
     @rule(several=several_wishes, where=service, step=st.sampled_from(sorted(GATES)))
     def lose_connections(self, several, where, step) -> None:

@@ -17,7 +17,7 @@ from database import execute
 from paynow.errors import InternalFault, StoreUnavailable
 from paynow.ids import new_id
 from paynow.payments.fingerprint import fingerprint
-from paynow.plugin_api import Limit, Payment
+from paynow.plugin_api import Balance, Limit, Payment
 from paynow.store import Store
 from paynow.store.records import Case, ClaimRequest, Finished, Settlement
 from service import balance, open_account
@@ -233,6 +233,26 @@ async def test_a_customer_twice_in_one_statement_is_refused(store: Store, databa
             ([str(claim.token) for claim in claims], [str(claim.payment.payment_id) for claim in claims]),
         )
     assert counts(database) == (0, 0, 1, 0)
+
+
+async def test_a_claim_brings_along_what_the_tools_would_read_with_its_own_attempt_counted(store: Store, database: str) -> None:
+    for customer in ("c_first", "c_second"):
+        open_account(database, customer, 1_000)
+    settled = claim_of("k-0", customer_id="c_first", amount_minor=300)
+    await store.decisions.settle(settlement_of(await claimed(store, settled)))
+    requests = [claim_of(f"k-{n}", customer_id=customer, amount_minor=40) for n, customer in enumerate(("c_first", "c_second", "c_none"), 1)]
+    for claim, request in zip(await asyncio.gather(*(store.decisions.claim(one, None) for one in requests)), requests, strict=True):
+        payment = request.payment
+        assert claim.seen == (await store.reads.balance(payment.customer_id, payment.currency), await store.reads.activity(payment))
+    first = (await store.decisions.claim(claim_of("k-9", customer_id="c_first", amount_minor=40), Limit(100, 100))).seen
+    assert (first.balance, first.activity.attempts_24h, first.activity.allowed_count) == (Balance(700, 300), 3, 1)
+
+
+async def test_a_batch_with_a_known_key_brings_nothing_along(store: Store) -> None:
+    known = await claimed(store, claim_of("k-1"))
+    opened = [known._replace(token=uuid4().hex), claim_of("k-2")]
+    again, new = await asyncio.gather(*(store.decisions.claim(one, None) for one in opened))
+    assert (again.outcome, again.seen, new.outcome) == ("in_flight", None, "claimed")
 
 
 async def test_a_limit_that_ends_within_a_batch_lets_the_first_through_and_leaves_no_trace_of_the_rest(store: Store, database: str) -> None:

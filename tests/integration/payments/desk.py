@@ -289,6 +289,6 @@ def says(verdict: str) -> Callable[[ToolContext], Awaitable[str]]:
 
 
 async def asks_the_balance(context: ToolContext) -> str:
-    """A tool that needs PostgreSQL."""
-    await context.accounts.balance(context.payment.customer_id, context.payment.currency)
+    """A tool that needs PostgreSQL: what the claim has not brought along is read."""
+    await context.accounts.balance("c_somebody_else", context.payment.currency)
     return "allow"

@@ -15,6 +15,7 @@ from paynow.agent import Agent, Deadline, Gathered, Ports, Trace, make_plan
 from paynow.clock import Clock
 from paynow.plugin_api import Balance, Effect, Hooks, Payment, Tool, Verdict, flag
 from paynow.settings import AgentSettings, ToolSettings
+from paynow.store.records import Seen
 
 PAYMENT = Payment(UUID("01920000-0000-7000-8000-00000000abcd"), "c_123", "p_789", 12_550, "USD")
 CASE_ID = UUID("01920000-0000-7000-8000-00000000cafe")
@@ -139,9 +140,9 @@ class Bench:
         ports = Ports(self.store, self.store, self.store, self.http)
         self.agent = Agent(plan, agent_settings, ports, manager.hook, self.meters, clock=self.clock, random=Highest())
 
-    async def gather(self, *, deadline_s: float = 10, payment: Payment = PAYMENT) -> Gathered:
+    async def gather(self, *, deadline_s: float = 10, payment: Payment = PAYMENT, seen: Seen | None = None) -> Gathered:
         self.trace = Trace()
-        return await self.agent.gather(payment, Deadline(deadline_s, self.clock.monotonic), self.trace)
+        return await self.agent.gather(payment, Deadline(deadline_s, self.clock.monotonic), self.trace, seen)
 
     async def act(self, *, deadline_s: float = 10) -> dict[str, Any]:
         self.trace = Trace()

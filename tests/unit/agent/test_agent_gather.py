@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from agent_doubles import PAYMENT, read_tool, says_fine
 
-from paynow.plugin_api import Effect, Tool, flag, real, whole
+from paynow.plugin_api import Activity, Balance, Effect, Tool, ToolError, flag, real, whole
+from paynow.store.records import Seen
 
 
 async def test_outputs_stand_under_their_tools_names_and_in_the_trace(bench):
@@ -169,3 +171,36 @@ async def test_a_gather_of_two_trivial_tools_costs_little(bench):
         await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
     yardstick_s = (time.process_time() - began) / 200
     assert best_s < 25 * yardstick_s  # four times was measured; this catches a step change only
+
+
+SEEN = Seen(Balance(7, 3), Activity(*range(11), True, "none", "none"))
+
+
+async def test_what_the_claim_has_seen_need_not_be_read(bench):
+    async def asks(context):
+        balance = await context.accounts.balance(context.payment.customer_id, context.payment.currency)
+        activity = await context.activity.activity(context.payment)
+        return {"available_minor": balance.available_minor, "attempts_1m": activity.attempts_1m}
+
+    here = bench(Tool("one", Effect.READ, {"available_minor": whole(), "attempts_1m": whole()}, asks))
+    gathered = await here.gather(seen=SEEN)
+    assert gathered.outputs == {"one": {"available_minor": 7, "attempts_1m": 0}}
+    assert here.store.asked == []
+
+
+async def test_what_it_has_not_seen_is_read_and_so_is_everything_by_who_tries_again(bench):
+    said = []
+
+    async def asks(context):
+        await context.accounts.balance("c_somebody_else", context.payment.currency)
+        await context.accounts.balance(context.payment.customer_id, "XXX")
+        await context.activity.activity(replace(context.payment, payee_id="p_other"))
+        said.append((await context.accounts.balance(context.payment.customer_id, context.payment.currency)).available_minor)
+        if context.attempt == 1:
+            raise ToolError("once_more", retry=True)
+        return {"fine": True}
+
+    here = bench(read_tool(asks, "one"), limits={"attempts": 2})
+    await here.gather(seen=SEEN)
+    assert said == [7, 50_000]
+    assert here.store.asked == ["balance", "balance", "activity", "balance", "balance", "activity", "balance"]

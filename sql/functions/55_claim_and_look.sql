@@ -1,0 +1,34 @@
+-- Claims keys as claim_payments does, and where all of them are claimed reads in the same trip what the built-in tools would ask next: a statement
+-- costs about as much as the work in it, and these are statements that nearly every payment needs. The reads come after the claims, in statements of
+-- their own, so they see this attempt. They follow as rows with the outcome `seen`.
+create or replace function claim_and_look(
+    p_customer text[], p_key text[], p_fingerprint bytea[], p_payment uuid[], p_token uuid[],
+    p_payee text[], p_amount bigint[], p_currency text[], p_request text[], p_policy text[],
+    p_lease interval, p_rate double precision, p_burst integer, p_durable boolean
+) returns table (
+    ordinal int, outcome text, payment_id uuid, policy_version text, answer text, remaining int, wait_s double precision, reset_s double precision,
+    available bigint, reserved bigint, attempts bigint[], attempted bigint[], allowed bigint[], allowed_count bigint, allowed_mean bigint,
+    payee_known boolean, payee_list text, customer_list text
+) language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    ours boolean := true;
+begin
+    for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s in
+        select * from claim_payments(p_customer, p_key, p_fingerprint, p_payment, p_token, p_payee, p_amount, p_currency, p_request, p_policy,
+            p_lease, p_rate, p_burst, p_durable)
+    loop
+        ours := ours and outcome = 'claimed';
+        return next;
+    end loop;
+    if ours then
+        return query
+        select b.ordinal, 'seen', null::uuid, null::text, null::text, null::int, null::double precision, null::double precision,
+            b.available, b.reserved, a.attempts, a.attempted, a.allowed, a.allowed_count, a.allowed_mean, a.payee_known, a.payee_list, a.customer_list
+        from read_balances(p_customer, p_currency) b
+        join read_activity(p_customer, p_currency, p_payee) a on a.ordinal = b.ordinal;
+    end if;
+end
+$$;
