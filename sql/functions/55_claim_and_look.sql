@@ -1,6 +1,8 @@
 -- Claims keys as claim_payments does, and where all of them are claimed reads in the same trip what the built-in tools would ask next: a statement
 -- costs about as much as the work in it, and these are statements that nearly every payment needs. The reads come after the claims, in statements of
 -- their own, so they see this attempt. They follow as rows with the outcome `seen`.
+-- Of two claims of one customer at once the second reads when the first is committed, so that they see each other: both write the customer's bucket of
+-- rate_limits before they read; without a limit they take a lock of the customer's name in its place. Their rows of attempts may be two, one a currency.
 create or replace function claim_and_look(
     p_customer text[], p_key text[], p_fingerprint bytea[], p_payment uuid[], p_token uuid[],
     p_payee text[], p_amount bigint[], p_currency text[], p_request text[], p_policy text[],
@@ -16,6 +18,9 @@ as $$
 declare
     ours boolean := true;
 begin
+    if p_rate is null then
+        perform pg_advisory_xact_lock(55, h) from (select distinct hashtext(c) as h from unnest(p_customer) u (c) order by 1) locks;
+    end if;
     for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s in
         select * from claim_payments(p_customer, p_key, p_fingerprint, p_payment, p_token, p_payee, p_amount, p_currency, p_request, p_policy,
             p_lease, p_rate, p_burst, p_durable)

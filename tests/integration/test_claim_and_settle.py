@@ -248,6 +248,22 @@ async def test_a_claim_brings_along_what_the_tools_would_read_with_its_own_attem
     assert (first.balance, first.activity.attempts_24h, first.activity.allowed_count) == (Balance(700, 300), 3, 1)
 
 
+@pytest.mark.parametrize("limit", [None, Limit(1_000, 1_000)], ids=["no limit", "a limit"])
+async def test_payments_that_are_claimed_at_once_see_each_other_whatever_their_currency(store: Store, database: str, limit: Limit | None) -> None:
+    """The first is held when it has counted its attempt and is about to read: the second, whose rows are other ones, must not read before it is over."""
+    first, second = claim_of("k-1"), claim_of("k-2")
+    second = second._replace(payment=replace(second.payment, currency="EUR"))
+    with closing(psycopg2.connect(database)) as holder, holder.cursor() as cursor:
+        cursor.execute("lock table lists")
+        held = asyncio.create_task(store.decisions.claim(first, limit))
+        await meanwhile(lambda: execute(database, HELD)[0][0] == 1)
+        other = asyncio.create_task(store.decisions.claim(second, limit))
+        await meanwhile(lambda: execute(database, HELD)[0][0] == 2)
+        holder.rollback()
+    seen = [(await claim).seen.activity.attempts_24h for claim in (held, other)]
+    assert sorted(seen) == [1, 2]
+
+
 async def test_a_batch_with_a_known_key_brings_nothing_along(store: Store) -> None:
     known = await claimed(store, claim_of("k-1"))
     opened = [known._replace(token=uuid4().hex), claim_of("k-2")]
