@@ -128,14 +128,7 @@ class Service:
         policies = PolicyVersions(store.administration, self._assembly.compile)
         await policies.start(self._assembly.policy)
 
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=TOOL_CONNECTIONS_MAX), timeout=aiohttp.ClientTimeout(total=settings.agent.deadline_ms / 1000)
-        )
-        self._undo.append(session.close)
-        ports = Ports(accounts=store.reads, activity=store.reads, lists=store.reads, http=session)
-        agent = Agent(self._assembly.plan, settings.agent, ports, plugins.hook, metrics, clock=clock, random=random.Random())
-        self._undo.append(agent.close)
-
+        agent = self._agent(store, metrics)
         relay = self._relay(store, metrics)
         limiter = plugins.limiters[settings.rate_limit.backend].make(store.decisions.take)
         local_limiter = self._local_limiter(store)
@@ -173,17 +166,7 @@ class Service:
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
         services = Services(decide, reservations, store, keyring, metrics, await self._recent_events(), gate)
-        server = Server(
-            make_application(services, request_max_bytes=settings.server.request_max_bytes),
-            host=settings.server.host,
-            port=settings.server.port,
-            drain_s=settings.server.drain_s,
-            grace_s=settings.server.shutdown_grace_s,
-            clock=clock,
-            shares_port=self._shared is not None,
-        )
-        self._undo.append(server.stop)
-        port = await server.start()
+        port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:
             started.info("serving")
@@ -213,6 +196,31 @@ class Service:
             observe=metrics.store_statement,
             observe_batch=metrics.store_batch,
         )
+
+    def _agent(self, store: Store, metrics: Metrics) -> Agent:
+        settings = self._settings.agent
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=TOOL_CONNECTIONS_MAX), timeout=aiohttp.ClientTimeout(total=settings.deadline_ms / 1000)
+        )
+        self._undo.append(session.close)
+        ports = Ports(accounts=store.reads, activity=store.reads, lists=store.reads, http=session)
+        agent = Agent(self._assembly.plan, settings, ports, self._assembly.plugins.hook, metrics, clock=self._clock, random=random.Random())
+        self._undo.append(agent.close)
+        return agent
+
+    async def _listen(self, services: Services) -> int:
+        settings = self._settings.server
+        server = Server(
+            make_application(services, request_max_bytes=settings.request_max_bytes),
+            host=settings.host,
+            port=settings.port,
+            drain_s=settings.drain_s,
+            grace_s=settings.shutdown_grace_s,
+            clock=self._clock,
+            shares_port=self._shared is not None,
+        )
+        self._undo.append(server.stop)
+        return await server.start()
 
     def _keyring(self, store: Store, limiter: RateLimiter, local_limiter: RateLimiter | None, metrics: Metrics) -> Keyring:
         return Keyring(

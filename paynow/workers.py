@@ -36,7 +36,6 @@ READY = b"r"
 START_WITHIN_S = 60.0
 STARTS_MAX = 3
 """So often a worker may end before it serves; then the service ends as well, unless others have gone on serving."""
-DOUBLINGS_MAX = 30
 RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 10.0
 WELL_AFTER_S = 10.0
@@ -137,7 +136,7 @@ class Workers:
             hopeless = exit_code == EXIT_REFUSED or failures >= STARTS_MAX
             if not served and hopeless and not (self._complete and self._serving):
                 raise WorkersFailed(number, failures, exit_code)
-            wait_s = min(RESTART_FIRST_S * 2 ** min(failures - 1, DOUBLINGS_MAX), RESTART_MAX_S)
+            wait_s = restart_wait_s(failures)
             died = logger.bind(worker=number, pid=self._processes[number].pid, wait_s=wait_s)
             died = died.bind(exit_code=exit_code) if exit_code >= 0 else died.bind(signal=signal.Signals(-exit_code).name)
             died.error("worker died, another takes its place")
@@ -193,6 +192,11 @@ def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)
+
+
+def restart_wait_s(failures: int) -> float:
+    """Seconds until the next start after so many ends in a row: each time twice as long, up to the longest."""
+    return min(RESTART_FIRST_S * 2 ** min(failures - 1, 30), RESTART_MAX_S)
 
 
 def stop_within_s(server: ServerSettings) -> float:

@@ -69,6 +69,11 @@ class RunningService:
             self.url, headers={"X-API-Key": API_KEY, **headers}, connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
         )
 
+    @property
+    def listens(self) -> bool:
+        """Whether it takes connections."""
+        return _answers(self.port)
+
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of one event."""
         return [line for line in map(_parsed, list(self.log)) if line.get("event") == event]

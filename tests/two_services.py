@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import aiohttp
 import psycopg2
 
+import patience
 from paynow.money import to_text
 from paynow.payments.reservations import Reservations
 from paynow.store import Store
@@ -104,28 +105,6 @@ def paynow_register_event_sinks(settings):
 '''
 
 
-PATIENCE = '''
-"""A tool that ends when a test lets its service go on: so payments can be kept between their claim and their settle for as long as it likes."""
-
-import asyncio
-import os
-from pathlib import Path
-
-from paynow.plugin_api import Effect, Tool, flag, hookimpl
-
-
-@hookimpl
-def paynow_register_tools(settings):
-    file = Path(settings.plugins.settings["get_patience"]["file"] + os.environ["TWO_SERVICES_NUMBER"])
-
-    async def get_patience(context):
-        while file.exists():
-            await asyncio.sleep(0.005)
-        return {"ready": True}
-
-    return [Tool("getPatience", Effect.READ, {"ready": flag()}, get_patience)]
-'''
-
 IN_A_STEP = """
 select pid from pg_stat_activity
 where datname = current_database() and application_name = 'paynow' and state <> 'idle' and query ~ '(claim_|settle_payments|end_reservations)'
@@ -184,7 +163,7 @@ class TwoServices:
         self._events.touch()
         (folder / "plugins").mkdir()
         (folder / "plugins" / "sink_file.py").write_text(SINK)
-        (folder / "plugins" / "get_patience.py").write_text(PATIENCE)
+        (folder / "plugins" / "get_patience.py").write_text(patience.PLUGIN)
         (folder / "policy.toml").write_text(POLICY)
         (folder / "paynow.toml").write_text(CONFIG.format(events=self._events, dozing=folder / "dozing_"))
         self._runner = asyncio.Runner()
@@ -209,7 +188,7 @@ class TwoServices:
         self.execute("delete from idempotency_keys where state = 'processing'")
 
     def start(self, number: int) -> None:
-        environ = {"TWO_SERVICES_NUMBER": str(number)}
+        environ = {"PATIENCE": str(number)}
         service = RunningService(self.dsn, self._folder, environ, arguments=("--config", str(self._folder / "paynow.toml")))
         self._services[number] = service
         self._clients[number] = self.run(_made(service.client))
@@ -315,12 +294,8 @@ class TwoServices:
     @contextmanager
     def dozing(self, number: int) -> Iterator[None]:
         """The payments of this service do not get beyond their tools meanwhile."""
-        file = self._folder / f"dozing_{number}"
-        file.touch()
-        try:
+        with patience.held(self._folder / f"dozing_{number}"):
             yield
-        finally:
-            file.unlink()
 
     # ---- what is stored
 

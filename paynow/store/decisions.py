@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from paynow.errors import InternalFault
 from paynow.plugin_api import Balance, Grant, Limit, Payment
 from paynow.store.arrays import documents, flags, hexes, plain, texts, uuids
 from paynow.store.batching import Batching, complete
@@ -70,22 +69,22 @@ class Decisions:
             ),
         )
         claims: list[Claim | None] = [None] * len(batch)
+        seen: list[Seen | None] = [None] * len(batch)
         for ordinal, outcome, payment_id, policy_version, answer, remaining, wait_s, reset_s, *read in rows:
             if ordinal is None:  # all of them are ours, as asked
                 claims = [Claim("claimed", request.payment.payment_id, request.policy_version, None, None) for request in requests]
-                continue
-            if outcome == "seen":
+            elif outcome == "seen":
                 available, reserved, *history = read
-                claims[ordinal - 1] = _claimed(claims, ordinal)._replace(seen=Seen(Balance(available, reserved), activity_of(history)))
-                continue
-            claims[ordinal - 1] = Claim(
-                outcome,
-                UUID(payment_id) if payment_id else requests[ordinal - 1].payment.payment_id,
-                policy_version or requests[ordinal - 1].policy_version,
-                answer and answer.encode(),
-                None if remaining is None else Allowance(remaining, wait_s, reset_s),
-            )
-        return complete(claims)
+                seen[ordinal - 1] = Seen(Balance(available, reserved), activity_of(history))
+            else:
+                claims[ordinal - 1] = Claim(
+                    outcome,
+                    UUID(payment_id) if payment_id else requests[ordinal - 1].payment.payment_id,
+                    policy_version or requests[ordinal - 1].policy_version,
+                    answer and answer.encode(),
+                    None if remaining is None else Allowance(remaining, wait_s, reset_s),
+                )
+        return [claim._replace(seen=look) if look else claim for claim, look in zip(complete(claims), seen, strict=True)]
 
     async def _settle_batch(self, batch: Sequence[Settlement]) -> list[Settled]:
         claims = [settlement.claim for settlement in batch]
@@ -147,13 +146,6 @@ class Decisions:
     async def forget_keys(self, older_than_h: float, limit: int) -> int:
         """Removes decided keys whose retention is over, at most `limit`; returns how many."""
         return len(await self._pool.call("forget_keys", self._queries["forget_keys"], {"retention": timedelta(hours=older_than_h), "limit": limit}))
-
-
-def _claimed(claims: Sequence[Claim | None], ordinal: int) -> Claim:
-    claim = claims[ordinal - 1]
-    if claim is None:
-        raise InternalFault("PostgreSQL read for a payment before it was claimed")
-    return claim
 
 
 def _slot(item: tuple[ClaimRequest, Limit | None]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+import patience
 from database import OwnServer, execute
 from paynow.store import migrations
 from service import UNLIMITED, RunningService, audit, body, open_account
@@ -178,35 +179,15 @@ async def test_readiness_goes_red_first_and_requests_are_taken_until_the_drain_i
     assert await ended == 0
 
 
-async def test_sigterm_lets_what_is_under_way_finish(plugin_service) -> None:
-    slow = """
-import asyncio
-from paynow.plugin_api import Effect, Tool, flag, hookimpl
-
-async def slow(context):
-    context.log.bind(tool="slow").info("slow tool waits")
-    await asyncio.sleep(1)
-    return {"done": True}
-
-@hookimpl
-def paynow_register_tools(settings):
-    return [Tool("slow", Effect.READ, {"done": flag()}, slow)]
-"""
-    config = """
-[plugins]
-dirs = ["plugins"]
-enabled = ["get_balance", "get_risk_signals", "create_case", "slow"]
-[agent]
-plan = ["getBalance", "getRiskSignals", "slow"]
-[agent.tools.slow]
-timeout_ms = 1800
-"""
-    service = plugin_service({"slow": slow}, config)
+async def test_sigterm_lets_what_is_under_way_finish(plugin_service, tmp_path) -> None:
+    service = plugin_service({"get_patience": patience.PLUGIN}, patience.CONFIG.format(file=tmp_path / "held"))
     open_account(service.dsn, "c_1", 10_000)
     async with service.client() as client:
-        sending = asyncio.create_task(client.post("/api/payments/decide", json=body("c_1")))
-        await meanwhile(lambda: service.lines("slow tool waits"))
-        ended = asyncio.create_task(asyncio.to_thread(service.stop))
+        with patience.held(tmp_path / "held"):
+            sending = asyncio.create_task(client.post("/api/payments/decide", json=body("c_1")))
+            await meanwhile(lambda: service.lines(patience.WAITS))
+            ended = asyncio.create_task(asyncio.to_thread(service.stop))
+            await meanwhile(lambda: not service.listens)
         response = await sending
         assert response.status == 200
         assert (await response.json())["decision"] == "allow"

@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+import patience
 from commands import paynow
 from database import OwnServer, execute, server_folder
 from paynow.store import migrations
@@ -254,61 +255,48 @@ async def test_sigterm_under_load_leaves_nothing_undecided(database: str, tmp_pa
     audit(database, tmp_path)
 
 
-SLOW = """
-import asyncio
-from paynow.plugin_api import Effect, Tool, flag, hookimpl
-
-async def slow(context):
-    context.log.bind(tool="slow").info("slow tool waits")
-    await asyncio.sleep(1.5)
-    return {"done": True}
-
-@hookimpl
-def paynow_register_tools(settings):
-    return [Tool("slow", Effect.READ, {"done": flag()}, slow)]
-"""
-SLOW_CONFIG = """
+HELD_CONFIG = (
+    patience.CONFIG
+    + """
 [server]
 workers = 2
-[plugins]
-dirs = ["plugins"]
-enabled = ["get_balance", "get_risk_signals", "create_case", "slow"]
-[agent]
-plan = ["getBalance", "getRiskSignals", "slow"]
-[agent.tools.slow]
-timeout_ms = 1800
 """
+)
 
 
 async def test_what_is_under_way_finishes_also_when_the_parent_is_killed() -> None:
     with server_folder() as folder:
         (folder / "plugins").mkdir()
-        (folder / "plugins" / "slow.py").write_text(SLOW)
-        (folder / "paynow.toml").write_text(SLOW_CONFIG)
+        (folder / "plugins" / "get_patience.py").write_text(patience.PLUGIN)
+        (folder / "paynow.toml").write_text(HELD_CONFIG.format(file=folder / "held"))
         service = RunningService(
             "", folder, {"DATABASE_URL": "", **UNLIMITED}, arguments=("--demo", "--config", "paynow.toml")
         )  # the embedded server
         async with service.client() as client:
-            sending = asyncio.create_task(decide(client, body("c_123")))
-            await meanwhile(lambda: service.lines("slow tool waits"))
-            service.process.send_signal(signal.SIGKILL)
+            with patience.held(folder / "held"):
+                sending = asyncio.create_task(decide(client, body("c_123")))
+                await meanwhile(lambda: service.lines(patience.WAITS))
+                service.process.send_signal(signal.SIGKILL)
+                await meanwhile(lambda: not service.listens)
             status, answer, _ = await sending
         assert (status, json.loads(answer)["decision"]) == (200, "allow")
         await meanwhile(lambda: processes_of(folder) == [])
         assert service.stop() == -signal.SIGKILL
 
 
-async def test_a_second_signal_ends_what_is_under_way(plugin_service) -> None:
-    service = plugin_service({"slow": SLOW}, SLOW_CONFIG.replace("workers = 2", "workers = 2\nshutdown_grace_s = 60"))
+async def test_a_second_signal_ends_what_is_under_way(plugin_service, tmp_path) -> None:
+    config = HELD_CONFIG.format(file=tmp_path / "held") + "shutdown_grace_s = 60\n"
+    service = plugin_service({"get_patience": patience.PLUGIN}, config)
     open_account(service.dsn, "c_1", 10_000)
     async with service.client() as client:
-        sending = asyncio.create_task(client.post("/api/payments/decide", json=body("c_1")))
-        await meanwhile(lambda: service.lines("slow tool waits"))
-        service.process.send_signal(signal.SIGINT)
-        await meanwhile(lambda: service.lines("stopped"))  # the one that had nothing to do
-        service.process.send_signal(signal.SIGINT)
-        with pytest.raises(aiohttp.ClientError):
-            await sending
+        with patience.held(tmp_path / "held"):
+            sending = asyncio.create_task(client.post("/api/payments/decide", json=body("c_1")))
+            await meanwhile(lambda: service.lines(patience.WAITS))
+            service.process.send_signal(signal.SIGINT)
+            await meanwhile(lambda: service.lines("stopped"))  # the one that had nothing to do
+            service.process.send_signal(signal.SIGINT)
+            with pytest.raises(aiohttp.ClientError):
+                await sending
     assert await asyncio.to_thread(service.process.wait, 5) == 1
     assert not any(is_alive(pid) for pid in pids(service).values())
     service.process.returncode = 0

@@ -250,7 +250,7 @@ async def test_a_claim_brings_along_what_the_tools_would_read_with_its_own_attem
 
 @pytest.mark.parametrize("limit", [None, Limit(1_000, 1_000)], ids=["no limit", "a limit"])
 async def test_payments_that_are_claimed_at_once_see_each_other_whatever_their_currency(store: Store, database: str, limit: Limit | None) -> None:
-    """The first is held when it has counted its attempt and is about to read: the second, whose rows are other ones, must not read before it is over."""
+    """The first is held when it has counted its attempt and is about to read: the second, whose rows are others, must not read before it is over."""
     first, second = claim_of("k-1"), claim_of("k-2")
     second = second._replace(payment=replace(second.payment, currency="EUR"))
     with closing(psycopg2.connect(database)) as holder, holder.cursor() as cursor:
