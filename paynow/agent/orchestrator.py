@@ -119,7 +119,7 @@ class Agent:
         begun = [(runner, first) for runner, first in zip(runners, firsts, strict=True) if isinstance(first, Attempt)]
         if begun:
             try:
-                await _Gate([attempt for _, attempt in begun]).opens
+                await _FirstAttempts([attempt for _, attempt in begun]).over
             except BaseException:
                 for runner, attempt in begun:
                     runner.give_up(attempt)
@@ -196,28 +196,28 @@ class Agent:
         return outcome
 
 
-class _Gate:
-    """`opens` when all attempts have ended well, when one has not, and when the time of one is over."""
+class _FirstAttempts:
+    """`over` when all of them have ended well, when one has not, and when the time of one has run out."""
 
-    __slots__ = ("_left", "_timer", "opens")
+    __slots__ = ("_left", "_timer", "over")
 
     def __init__(self, attempts: Sequence[Attempt]) -> None:
         loop = asyncio.get_running_loop()
         self._left = len(attempts)
-        self.opens: asyncio.Future[None] = loop.create_future()
-        self._timer = loop.call_later(min([attempt.limit_s for attempt in attempts]), self._open)
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._timer = loop.call_later(min([attempt.limit_s for attempt in attempts]), self._end)
         for attempt in attempts:
             attempt.ended = self._ended
 
     def _ended(self, outcome: Outcome) -> None:
         self._left -= 1
         if not self._left or outcome.status != OK:
-            self._open()
+            self._end()
 
-    def _open(self) -> None:
+    def _end(self) -> None:
         self._timer.cancel()
-        if not self.opens.done():
-            self.opens.set_result(None)
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 def _when_ended(ended: tuple[Outcome, Any]) -> float:

@@ -49,7 +49,7 @@ class LineWriter:
         self._lost_lines = 0
         self._pending: list[Message] = []
         self._pending_lock = RLock()
-        self._flush_is_due = False
+        self._due_on: asyncio.AbstractEventLoop | None = None
 
     def render(self, record: dict[str, Any]) -> bool:
         """Puts the finished line in the place of the record's message and empties the rest.
@@ -73,8 +73,8 @@ class LineWriter:
         loop = asyncio._get_running_loop() if line.record["level"].no < WARNING else None
         if loop is None:
             self.stop()
-        elif not self._flush_is_due:
-            self._flush_is_due = True
+        elif self._due_on is not loop:
+            self._due_on = loop
             loop.call_soon(self.stop)
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ class LineWriter:
 
         Lines that the stream does not take are counted, and the next one that it takes says so.
         """
-        self._flush_is_due = False
+        self._due_on = None
         with self._pending_lock:
             self._writing_thread = get_ident()
             try:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import re
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_line_is_a_json_object_with_time_level_event_place_request_and_fields(
     assert list(written.line.items())[1:] == [
         ("level", "INFO"),
         ("event", "payment decided"),
-        ("where", f"{__name__}:test_a_line_is_a_json_object_with_time_level_event_place_request_and_fields:25"),
+        ("where", f"{__name__}:test_a_line_is_a_json_object_with_time_level_event_place_request_and_fields:26"),
         ("request_id", "req-00000001"),
         ("payment_id", PAYMENT_ID),
         ("decision", "allow"),
@@ -76,6 +77,28 @@ async def test_what_is_logged_in_one_turn_of_the_loop_is_written_together_and_be
     logger.info("before it")
     logger.warning("mind this")
     assert stream.getvalue().index("before it") < stream.getvalue().index("mind this")
+
+
+def test_a_loop_that_ended_with_lines_waiting_keeps_no_later_one_silent(configured) -> None:
+    """Its turn to write them never came; the next loop has turns of its own."""
+    stream = CountedWrites()
+    configured(stream=stream, level="INFO")
+
+    async def log_and_stop() -> None:
+        logger.info("logged in the last turn")
+        asyncio.get_running_loop().stop()
+
+    async def log_and_go_on() -> None:
+        logger.info("logged in a later loop")
+        await asyncio.sleep(0)
+        assert "logged in a later loop" in stream.getvalue()
+
+    with closing(asyncio.new_event_loop()) as loop:
+        task = loop.create_task(log_and_stop())
+        loop.run_forever()
+        assert task.done()
+        assert stream.getvalue() == ""
+    asyncio.run(log_and_go_on())
 
 
 async def test_what_waits_is_written_when_the_log_ends(configured) -> None:
