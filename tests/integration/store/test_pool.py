@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 
+import aiopg
 import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -625,3 +627,16 @@ async def test_when_no_host_answers_a_held_connection_is_refused(pool_of: Callab
         pool = pool_of(1, dsn=make_dsn(empty_database, host="127.0.0.1", port=port))
         with pytest.raises(StoreUnavailable):
             await pool.hold()
+
+
+async def test_a_statement_leaves_nothing_for_the_collector_of_cycles(pool_of: Callable[..., Pool]) -> None:
+    pool = pool_of(1)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            assert await pool.call("number", "select %s::int", (number,)) == [(number,)]
+        left = [found for found in gc.get_objects() if isinstance(found, aiopg.Cursor)]
+    finally:
+        gc.enable()
+    assert len(left) == 1, "each statement's text and rows stay until the collector stops everything to find them"
