@@ -125,7 +125,7 @@ class Service:
         store = self._open_store(metrics)
         self._undo.append(store.close)
 
-        policies = PolicyVersions(store.administration, self._assembly.compile)
+        policies = PolicyVersions(store.administration, self._assembly.compile, metrics, clock)
         await policies.start(self._assembly.policy)
 
         agent = self._agent(store, metrics)
@@ -161,6 +161,7 @@ class Service:
             retention_h=settings.idempotency.retention_h,
         )
         keyring = self._keyring(store, limiter, local_limiter, metrics)
+        self._run(policies.follow(), "policies")
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from difflib import unified_diff
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
 from paynow.policy import Policy
 from paynow.store import Store
+from paynow.store.records import StoredPolicy
 
 file_argument = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 
@@ -73,23 +75,104 @@ def show(version: str | None, config_file: Path | None) -> None:
 @file_argument
 @config_option
 def activate(file: Path | None, config_file: Path | None) -> None:
-    """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it at their next start."""
+    """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it within a second."""
     chosen = _compiled(file, config_file)
-    if with_store(config_file, lambda store: _activated(store, chosen)):
-        click.echo(f"{chosen.version} is the active policy; services that run take it at their next start")
+    if with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, _author())):
+        click.echo(f"{chosen.version} is the active policy; services that run take it within a second")
     else:
         click.echo(f"{chosen.version} was the active policy already; nothing was changed")
 
 
-async def _activated(store: Store, chosen: Policy) -> bool:
-    active = await store.administration.active_policy()
+@policy.command()
+@click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
+@config_option
+def rollback(version: str | None, config_file: Path | None) -> None:
+    """Make an earlier policy the active one again: VERSION, else the one that was active before. It is checked as at an activation."""
+    active, chosen = with_store(config_file, lambda store: _active_and_earlier(store, version))
+    if chosen is None:
+        raise NoSuchPolicy("there is no such policy: see paynow policy list" if version else "no other policy was ever active")
     if active is not None and active.version == chosen.version:
-        return False
-    await store.administration.activate_policy(chosen.version, chosen.text, _author())
-    return True
+        click.echo(f"{chosen.version} is the active policy; nothing was changed")
+        return
+    compiled = _compiled_text(chosen.body, f"the earlier policy {chosen.version}", config_file)
+    instead_of = active.version if active else None
+    done = with_store(
+        config_file,
+        lambda store: store.administration.activate_policy(compiled.version, chosen.body, _author(), cause="rolled_back", instead_of=instead_of),
+    )
+    if not done:
+        raise NoSuchPolicy("another policy was made the active one meanwhile; nothing was changed")
+    click.echo(f"{chosen.version} is the active policy again; services that run take it within a second")
+
+
+@policy.command()
+@click.argument("versions", metavar="[VERSION [VERSION]]", nargs=-1, type=PlainText())
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="Compare with this file in place of a second version.")
+@config_option
+def diff(versions: tuple[str, ...], file: Path | None, config_file: Path | None) -> None:
+    """Show what differs between two policies: by default what the active one changed of the one before it, or the file of the active one."""
+    if len(versions) > (1 if file else 2):
+        raise click.UsageError("name at most two policies")
+    found = with_store(config_file, lambda store: _compared(store, versions, with_file=file is not None))
+    texts = [(one.version, one.body) for one in found]
+    if file is not None:
+        texts.append((str(file), read_policy(file)))
+    (old, before), (new, after) = texts
+    for line in unified_diff(before.splitlines(), after.splitlines(), old, new, lineterm=""):
+        click.secho(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
+
+
+@policy.command()
+@click.option("--last", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many to show.")
+@config_option
+@json_option
+def history(last: int, config_file: Path | None, as_json: bool) -> None:
+    """Show what was made the active policy when, by whom and why, newest first."""
+    found = with_store(config_file, lambda store: store.administration.policy_history(last))
+    if as_json:
+        show_json([{"version": one.version, "cause": one.cause, "author": one.author, "at": rfc3339(one.at)} for one in found])
+        return
+    show_table(
+        ("version", "cause", "author", "at"), [(one.version, one.cause, one.author, rfc3339(one.at)) for one in found], none="there is none yet"
+    )
+
+
+async def _active_and_earlier(store: Store, version: str | None) -> tuple[StoredPolicy | None, StoredPolicy | None]:
+    administration = store.administration
+    return await administration.active_policy(), await (administration.policy(version) if version else administration.policy_before())
+
+
+async def _compared(store: Store, versions: tuple[str, ...], *, with_file: bool) -> list[StoredPolicy]:
+    """The policies to compare, the older first as it was asked for. Raises `NoSuchPolicy`."""
+    administration = store.administration
+    found = [await administration.policy(version) for version in versions]
+    if len(found) < (1 if with_file else 2):
+        found.append(await administration.active_policy())
+    if len(found) < (1 if with_file else 2):
+        found.insert(0, await administration.policy_before())
+    known = [one for one in found if one is not None]
+    if len(known) < len(found):
+        raise NoSuchPolicy("there is no such policy: see paynow policy list" if versions else "there are not two policies to compare yet")
+    return known
 
 
 def _compiled(file: Path | None, config_file: Path | None) -> Policy:
+    loaded = load_settings(config_file)
+    file = file or loaded.settings.policy.file
+    return _compiled_text(read_policy(file), str(file), config_file)
+
+
+def read_policy(file: Path) -> str:
+    """A policy file's text. Raises `ConfigurationRefused`."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationRefused([ConfigurationFault(str(file), "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
+
+
+def _compiled_text(text: str, origin: str, config_file: Path | None) -> Policy:
     """As a start would, against the plan's tools; no secret is needed for that. Raises `ConfigurationRefused`."""
     from paynow.agent import make_plan  # as heavy as the service: only here, so that the others stay quick
     from paynow.app import compile_for
@@ -98,14 +181,7 @@ def _compiled(file: Path | None, config_file: Path | None) -> Policy:
     loaded = load_settings(config_file)
     plugins = load_plugins(loaded.settings, origin_of=loaded.origin_of)
     plan = make_plan(loaded.settings.agent, plugins.tools, origin_of=loaded.origin_of)
-    file = file or loaded.settings.policy.file
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationRefused([ConfigurationFault(str(file), "", f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
-    return compile_for(plan, text, str(file))
+    return compile_for(plan, text, origin)
 
 
 def _author() -> str:

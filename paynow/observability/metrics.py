@@ -36,6 +36,7 @@ LABELS: Mapping[str, tuple[Check, str]] = {
     "tool_status": (shapes.tool_status, "other"),
     "on_failure": (shapes.one_of("block", "review", "ignore"), "other"),
     "kind": (shapes.one_of("customer", "api_key"), "other"),
+    "policy_outcome": (shapes.one_of("taken", "refused"), "other"),
     "action": (shapes.one_of("deny", "local"), "other"),
     "step": (shapes.word, "other"),
     "outcome": (shapes.one_of("ok", "error", "timeout"), "other"),
@@ -116,6 +117,7 @@ class Metrics:
         self._decisions = self._counter("paynow_decisions", "Payments decided, replays not counted", "decision")
         self._degraded = self._counter("paynow_decisions_degraded", "Decisions that a tool's failure had a part in", "decision")
         self._decision_s = self._histogram("paynow_decision_duration_seconds", "Time from the claim to the settled decision", "decision")
+        self._policies = self._counter("paynow_policies_met", "Times that another policy was made the active one", "policy_outcome")
         self._replays = Counter("paynow_replays", "Answers given again for a known key", registry=self.registry)
         for decision in ("allow", "review", "block"):
             _ = self._decisions[decision,], self._degraded[decision,], self._decision_s[decision,]
@@ -165,6 +167,10 @@ class Metrics:
     def payment_turned_away(self) -> None:
         """A request for a decision was refused before it was read, because too many are in flight."""
         self._turned_away.inc()
+
+    def policy_taken(self, taken: bool) -> None:
+        """Another policy was made the active one; `taken`: it fits the tools, and decides from now on."""
+        self._policies["taken" if taken else "refused",].inc()
 
     def rate_limited(self, kind: str) -> None:
         """A request was refused by the limit of a `customer` or an `api_key`."""

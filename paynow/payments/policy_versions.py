@@ -1,25 +1,39 @@
-"""Which policy a payment is decided under: the active one for new payments, the recorded one for claims that are taken over."""
+"""Which policy a payment is decided under: the active one for new payments, for all others the one that they were claimed under."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from loguru import logger
 
-from paynow.errors import ConfigurationRefused, InternalFault
+from paynow.clock import Clock
+from paynow.errors import ConfigurationRefused, InternalFault, Refusal
 from paynow.policy import Policy
 from paynow.store.administration import Administration
 
 VERSIONS_KEPT_MAX = 16
+LOOK_EVERY_S = 1.0
+"""How often is looked which policy is the active one, should a notice be missed or not be heard at all (a pooler in transaction mode)."""
+
+
+class Meters(Protocol):
+    """What is counted of policies."""
+
+    def policy_taken(self, taken: bool) -> None:
+        """Another policy was made the active one; `taken` tells whether it fits this process's tools."""
 
 
 class PolicyVersions:
     """Compiled policies by version: the active one, set once `start` has run, and the last earlier ones that were asked for."""
 
-    def __init__(self, administration: Administration, compile_text: Callable[[str, str], Policy]) -> None:
+    def __init__(self, administration: Administration, compile_text: Callable[[str, str], Policy], metrics: Meters, clock: Clock) -> None:
         self._administration = administration
         self._compile = compile_text
+        self._metrics = metrics
+        self._clock = clock
+        self._refused: str | None = None
         self._earlier: dict[str, Policy] = {}
         self._loading: dict[str, asyncio.Task[Policy]] = {}
         self.active: Policy
@@ -40,6 +54,57 @@ class PolicyVersions:
             logger.bind(policy_version=stored.version).warning(
                 "the policy file differs from the active policy, which rules; run paynow policy activate to make the file the active one"
             )
+
+    async def follow(self) -> None:
+        """Takes whatever is made the active policy from now on, within a moment, for as long as it runs. Payments under way keep theirs."""
+        while True:
+            try:
+                async with self._administration.hearing_of_policies() as notice:
+                    while True:
+                        await self.refresh()
+                        await notice(LOOK_EVERY_S)
+            except Refusal as refusal:
+                logger.bind(error=refusal.code).debug("news of policies cannot be heard")
+            try:
+                await self.refresh()
+            except Refusal as refusal:
+                logger.bind(error=refusal.code).debug("the active policy could not be looked up")
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def refresh(self) -> None:
+        """Takes the database's active policy if it is another one. One that does not fit the tools is told once, and ours stays.
+
+        Raises the store's refusals.
+        """
+        version = await self._administration.active_policy_version()
+        if version in (None, self.active.version, self._refused):
+            return
+        policy = self._earlier.get(version) or await self._taken(version)
+        if policy is None:
+            return
+        self._refused = None
+        self._keep(self.active)
+        self.active = policy
+        self._metrics.policy_taken(True)
+        logger.bind(policy_version=version).info("another policy is the active one")
+
+    async def _taken(self, version: str) -> Policy | None:
+        stored = await self._administration.policy(version)
+        if stored is None:
+            raise InternalFault("The active policy is not stored")
+        try:
+            # In a thread: hundreds of rules take a while, and payments are under way.
+            return await asyncio.to_thread(self._compile, stored.body, f"the active policy {version}")
+        except ConfigurationRefused:
+            self._refused = version
+            self._metrics.policy_taken(False)
+            logger.bind(policy_version=version).error("the active policy does not fit the tools of this service, which goes on with the one before")
+            return None
+
+    def _keep(self, policy: Policy) -> None:
+        if len(self._earlier) >= VERSIONS_KEPT_MAX:
+            self._earlier.pop(next(iter(self._earlier)))
+        self._earlier[policy.version] = policy
 
     async def get(self, version: str) -> Policy:
         """The policy of that version; the active one if that version does not fit the tools any more, so that no claim is stranded.
@@ -66,7 +131,5 @@ class PolicyVersions:
         except ConfigurationRefused:
             logger.bind(policy_version=version).error("an earlier policy does not fit the tools any more; the active one decides its claims")
             return self.active
-        if len(self._earlier) >= VERSIONS_KEPT_MAX:
-            self._earlier.pop(next(iter(self._earlier)))
-        self._earlier[version] = policy
+        self._keep(policy)
         return policy

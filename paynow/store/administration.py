@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
 from paynow.store.pool import Pool, Row
-from paynow.store.records import StoredKey, StoredPolicy
+from paynow.store.records import PolicyActivation, StoredKey, StoredPolicy
 
 
 class Administration:
@@ -58,13 +59,31 @@ class Administration:
         """Every policy ever active, newest first."""
         return [StoredPolicy(*row) for row in await self._read("policies")]
 
+    async def active_policy_version(self) -> str | None:
+        """The version alone."""
+        rows = await self._read("active_policy_version")
+        return rows[0][0] if rows else None
+
+    def hearing_of_policies(self) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
+        """Hears of a policy that is made the active one, over a connection of its own: see `Pool.listening`."""
+        return self._pool.listening("paynow_policy")
+
+    async def policy_before(self) -> StoredPolicy | None:
+        """The policy that was the active one before today's, or None."""
+        rows = await self._read("policy_before")
+        return StoredPolicy(*rows[0]) if rows else None
+
+    async def policy_history(self, limit: int) -> list[PolicyActivation]:
+        """What was made the active policy when, newest first."""
+        return [PolicyActivation(*row) for row in await self._read("policy_history", (limit,))]
+
     async def seed_policy(self, version: str, body: str, author: str) -> None:
         """Makes a policy the active one if none is."""
-        await self._call("seed_policy", (version, body, author))
+        await self._call("activate_policy", (version, body, author, "seeded", None))
 
-    async def activate_policy(self, version: str, body: str, author: str) -> None:
-        """Makes a policy the active one."""
-        await self._call("activate_policy", {"version": version, "body": body, "author": author})
+    async def activate_policy(self, version: str, body: str, author: str, *, cause: str = "activated", instead_of: str | None = None) -> bool:
+        """Makes a policy the active one; running services hear of it. False if it is already, or if `instead_of` is not the active one any more."""
+        return bool((await self._call("activate_policy", (version, body, author, cause, instead_of)))[0][0])
 
     async def add_listing(self, kind: str, subject: str, listing: str, reason: str, expires_at: datetime | None) -> None:
         """Puts a `customer` or `payee` on the `allow` or `block` list."""

@@ -15,8 +15,8 @@ COMMANDS = 10
 
 
 def connections_of_service(settings: Settings) -> int:
-    """What all workers may open together: each its pool, and the one that holds the relay's turn."""
-    return settings.server.workers * (settings.database.connections_max + 1)
+    """What all workers may open together: each its pool, the one that holds the relay's turn, and the one that hears of new policies."""
+    return settings.server.workers * (settings.database.connections_max + 2)
 
 
 def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], str]) -> None:
@@ -29,7 +29,7 @@ def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], s
         return
     workers = settings.server.workers
     message = (
-        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {settings.database.connections_max} each and one for the "
-        f"relay, and PostgreSQL gives {row[0]}: lower it or server.workers, or raise max_connections there"
+        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {settings.database.connections_max} each, one for the "
+        f"relay and one to hear of policies, and PostgreSQL gives {row[0]}: lower it or server.workers, or raise max_connections there"
     )
     raise ConfigurationRefused([ConfigurationFault(origin_of("database.connections_max"), "database.connections_max", message)])

@@ -11,8 +11,8 @@ import random
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +136,27 @@ class Pool:
             return await self.call(step, statement, parameters)
         except OutcomeUnknown as error:
             raise StoreUnavailable(retry_after_s=1) from error
+
+    @asynccontextmanager
+    async def listening(self, channel: str) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+        """A connection of its own, beside the pool's `size`, that hears a channel: what it gives waits for the next notice, at most so many seconds.
+
+        Raises `StoreUnavailable` if there is no connection, and when it is lost. A notice that came while nobody waited is not missed.
+        """
+        link = await self._connect()
+        try:
+            await link.cursor.execute(f"listen {channel}")
+
+            async def notice(within_s: float) -> None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        await link.connection.notifies.get()
+
+            yield notice
+        except (psycopg2.Error, OSError) as error:
+            raise StoreUnavailable(retry_after_s=1) from error
+        finally:
+            link.close()
 
     async def _once_or_again(self, statement: str, parameters: Parameters, started: float, cancellations: int) -> list[Row]:
         try:

@@ -161,6 +161,15 @@ class StoredCase:
     opened_at: datetime
 
 
+class PolicyActivation(NamedTuple):
+    """A policy was made the active one. `cause`: `seeded` (from the configured file), `activated` or `rolled_back`."""
+
+    version: str
+    cause: str
+    author: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
     """A policy version with its text."""

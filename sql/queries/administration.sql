@@ -30,15 +30,25 @@ select version, body, author, added_at, active from policies where version = %s
 -- All policies ever active, newest first.
 select version, body, author, added_at, active from policies order by added_at desc, version
 
--- name: seed_policy
--- Makes a policy the active one if there is none yet.
-insert into policies (version, body, author, active) values (%s, %s, %s, true) on conflict do nothing
+-- name: active_policy_version
+-- Which policy new payments are decided under; without its text, since every process asks each second.
+select version from policies where active
 
 -- name: activate_policy
--- Makes a policy the active one, known before or not.
-with past as (update policies set active = false where active and version <> %(version)s returning 1), counted as (select count(*) from past)
-insert into policies (version, body, author, active) select %(version)s, %(body)s, %(author)s, true from counted
-on conflict (version) do update set active = true
+-- Makes a policy the active one, known before or not, and says whether that changed anything.
+select activate_policy(%s, %s, %s, %s, %s)
+
+-- name: policy_history
+-- What was made the active policy when, newest first.
+select version, cause, author, at from policy_activations order by position desc limit %s
+
+-- name: policy_before
+-- The policy that was the active one before today's.
+select p.version, p.body, p.author, p.added_at, p.active
+from policy_activations a
+join policies p on p.version = a.version
+where a.version <> (select version from policies where active)
+order by a.position desc limit 1
 
 -- name: add_listing
 -- Puts a customer or payee on a list, or renews its reason and expiry.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg2
+import psycopg2.errors
 import pytest
 
 from commands import paynow
@@ -59,7 +61,7 @@ def test_a_policy_is_activated_once_listed_and_shown_as_it_was_written(database:
     nothing = paynow(tmp_path, database, "policy", "show")
     assert (nothing.code, nothing.out) == (1, "")
     first = paynow(tmp_path, database, "policy", "activate")
-    assert (first.code, "next start" in first.out) == (0, True)
+    assert (first.code, "within a second" in first.out) == (0, True)
     assert paynow(tmp_path, database, "policy", "show").out == (folder("config") / "policy.toml").read_text()
     version = paynow(tmp_path, database, "policy", "activate", write(tmp_path, RULE)).out.split()[0]
     again = paynow(tmp_path, database, "policy", "activate", "new.toml")
@@ -83,3 +85,54 @@ def test_an_earlier_policy_can_be_made_active_again(database: str, tmp_path: Pat
 def test_a_version_that_never_was_cannot_be_shown(database: str, tmp_path: Path) -> None:
     ended = paynow(tmp_path, database, "policy", "show", "abc")
     assert (ended.code, ended.err) == (1, "paynow: there is no such policy: see paynow policy list\n")
+
+
+def test_a_rollback_goes_back_to_the_policy_before_and_a_second_one_undoes_it(database: str, tmp_path: Path) -> None:
+    none = paynow(tmp_path, database, "policy", "rollback")
+    assert (none.code, none.err) == (1, "paynow: no other policy was ever active\n")
+    shipped = paynow(tmp_path, database, "policy", "activate").out.split()[0]
+    ours = paynow(tmp_path, database, "policy", "activate", write(tmp_path, RULE)).out.split()[0]
+    assert paynow(tmp_path, database, "policy", "rollback").out.startswith(f"{shipped} is the active policy again")
+    assert paynow(tmp_path, database, "policy", "rollback").out.startswith(f"{ours} is the active policy again")
+    assert paynow(tmp_path, database, "policy", "rollback", ours).out == f"{ours} is the active policy; nothing was changed\n"
+    assert paynow(tmp_path, database, "policy", "rollback", "0" * 32).code == 1
+    told = paynow(tmp_path, database, "policy", "history", "--json").json()
+    assert [(one["version"], one["cause"]) for one in told] == [
+        (ours, "rolled_back"),
+        (shipped, "rolled_back"),
+        (ours, "activated"),
+        (shipped, "activated"),
+    ]
+    assert len(paynow(tmp_path, database, "policy", "history", "--last", "2").out.splitlines()) == 3
+
+
+def test_a_rollback_to_a_policy_that_does_not_fit_any_more_is_refused(database: str, tmp_path: Path) -> None:
+    paynow(tmp_path, database, "policy", "activate")
+    known = "insert into policies (version, body, author) values (left(encode(sha256(convert_to(%s, 'UTF8')), 'hex'), 32), %s, 'x')"
+    execute(database, known, UNKNOWN_NAME, UNKNOWN_NAME)
+    version = execute(database, "select version from policies where not active")[0][0]
+    refused = paynow(tmp_path, database, "policy", "rollback", version)
+    assert (refused.code, "did you mean" in refused.err) == (2, True)
+    assert execute(database, "select count(*) from policies where active and version <> %s", version) == [(1,)]
+
+
+def test_the_history_of_activations_cannot_be_changed(database: str, tmp_path: Path) -> None:
+    paynow(tmp_path, database, "policy", "activate")
+    for change in ("update policy_activations set author = 'another'", "delete from policy_activations"):
+        with pytest.raises(psycopg2.errors.RestrictViolation):
+            execute(database, change)
+
+
+def test_what_differs_is_shown(database: str, tmp_path: Path) -> None:
+    assert paynow(tmp_path, database, "policy", "diff").code == 1
+    write(tmp_path, RULE)
+    old = paynow(tmp_path, database, "policy", "activate", "new.toml").out.split()[0]
+    write(tmp_path, RULE.replace("500000", "900000"))
+    by_file = paynow(tmp_path, database, "policy", "diff", "--file", "new.toml").out.splitlines()
+    new = paynow(tmp_path, database, "policy", "activate", "new.toml").out.split()[0]
+    changed = ['-when = "payment.amount_minor >= 500000"', '+when = "payment.amount_minor >= 900000"']
+    for shown in (by_file, paynow(tmp_path, database, "policy", "diff").out.splitlines()):
+        assert [line for line in shown[2:] if line[0] in "+-"] == changed
+    assert paynow(tmp_path, database, "policy", "diff", old, new).out.splitlines()[:2] == [f"--- {old}", f"+++ {new}"]
+    assert paynow(tmp_path, database, "policy", "diff", new, old).out.splitlines()[:2] == [f"--- {new}", f"+++ {old}"]
+    assert paynow(tmp_path, database, "policy", "diff", new, new).out == ""

@@ -81,6 +81,9 @@ class Meters:
     def payment_replayed(self) -> None:
         self.counted["payment_replayed",] += 1
 
+    def policy_taken(self, taken: bool) -> None:
+        self.counted["policy_taken", taken] += 1
+
     def rate_limited(self, kind: str) -> None:
         self.counted["rate_limited", kind] += 1
 
@@ -170,7 +173,7 @@ class Desk:
         limits = {"connections_max": 8, "acquire_timeout_s": 5, "statement_timeout_s": statement_timeout_s}
         self.store = Store(dsn, lease_s=lease_s, observe=self._observe, **limits)
         self.tools_store = Store(tools_dsn, **limits) if tools_dsn else self.store
-        self.policies = PolicyVersions(self.store.administration, compiled)
+        self.policies = PolicyVersions(self.store.administration, compiled, self, self.time.clock())
         clock = self.time.clock()
         hook = self._hooks()
         reads = self.tools_store.reads

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from desk import POLICY, compiled
 
 from database import execute
+from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, InternalFault
+from paynow.payments import policy_versions
 from paynow.payments.policy_versions import VERSIONS_KEPT_MAX, PolicyVersions
 from paynow.policy import Policy
 from paynow.store import Store
+from waiting import meanwhile
 
 
 class Shelf:
@@ -23,8 +27,12 @@ class Shelf:
         self.asked: Counter[str] = Counter()
         self.compiled: list[str] = []
         self.refuses = False
+        self.met: list[bool] = []
         self.store = Store(dsn, acquire_timeout_s=5, observe=lambda step, seconds, outcome: self.asked.update([step]))
-        self.versions = PolicyVersions(self.store.administration, self._compile)
+        self.versions = PolicyVersions(self.store.administration, self._compile, self, Clock())
+
+    def policy_taken(self, taken: bool) -> None:
+        self.met.append(taken)
 
     async def put(self, *policies: Policy) -> None:
         """Each was the active one; the last still is."""
@@ -130,3 +138,62 @@ async def test_only_so_many_earlier_policies_are_kept_and_the_active_one_always(
     assert shelf.asked["policy"] == len(OTHERS), "the last is still known"
     await shelf.versions.get(OTHERS[0].version)
     assert shelf.asked["policy"] == len(OTHERS) + 1, "the first has gone"
+
+
+@asynccontextmanager
+async def following(shelf: Shelf) -> AsyncIterator[None]:
+    task = asyncio.create_task(shelf.versions.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def listeners(dsn: str) -> int:
+    return execute(dsn, "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen%%'")[0][0]
+
+
+async def test_a_policy_that_is_activated_is_taken_at_once_and_the_one_before_is_kept(shelf: Shelf, logged: list[dict[str, object]]) -> None:
+    await shelf.versions.start(OURS)
+    async with following(shelf):
+        await shelf.put(OTHER)
+        await meanwhile(lambda: shelf.versions.active.version == OTHER.version)
+        asked = shelf.asked["policy"]
+        assert await shelf.versions.get(OURS.version) is OURS
+        assert shelf.asked["policy"] == asked, "payments under way would have to read their policy again"
+    assert shelf.met == [True]
+    assert [line["message"] for line in logged] == ["another policy is the active one"]
+
+
+async def test_a_notice_is_heard_without_looking(shelf: Shelf, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_versions, "LOOK_EVERY_S", 1000.0)
+    await shelf.versions.start(OURS)
+    async with following(shelf):
+        await meanwhile(lambda: listeners(database) == 1)
+        await shelf.put(OTHER)
+        await meanwhile(lambda: shelf.versions.active.version == OTHER.version)
+
+
+async def test_a_lost_listener_comes_back_and_misses_nothing(shelf: Shelf, database: str) -> None:
+    await shelf.versions.start(OURS)
+    async with following(shelf):
+        await meanwhile(lambda: listeners(database) == 1)
+        execute(database, "select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen%%' and pid <> pg_backend_pid()")
+        await shelf.put(OTHER)
+        await meanwhile(lambda: shelf.versions.active.version == OTHER.version)
+        await meanwhile(lambda: listeners(database) == 1)
+
+
+async def test_a_policy_that_does_not_fit_is_told_once_and_the_next_one_taken(shelf: Shelf, logged: list[dict[str, object]]) -> None:
+    await shelf.versions.start(OURS)
+    await shelf.put(OTHER)
+    shelf.refuses = True
+    for _ in range(3):
+        await shelf.versions.refresh()
+    assert shelf.versions.active is OURS
+    assert (shelf.met, len(logged)) == ([False], 1)
+    shelf.refuses = False
+    await shelf.put(OTHERS[1])
+    await shelf.versions.refresh()
+    assert shelf.versions.active.version == OTHERS[1].version

@@ -43,6 +43,7 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.request_finished("/", "GET", 200, 0.1)
     metrics.rate_limited("customer")
     metrics.limiter_failed("deny")
+    metrics.policy_taken(True)
     metrics.payment_decided("allow", True, 0.1)
     metrics.tool_attempt("t", "ok", 0.1)
     metrics.tool_fell_back("t", "block")
