@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +14,7 @@ from paynow.cli.common import config_option, json_option, load_settings, show_js
 from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
-from paynow.policy import Policy
+from paynow.policy import Policy, Rule
 from paynow.store import Store
 
 file_argument = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
@@ -32,15 +34,39 @@ def policy() -> None:
 @config_option
 @json_option
 def check_(file: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Check a policy (FILE, else the configured one) against the configured tools, and show its rules. Exit code 2 and every fault if it is wrong."""
+    """Check a policy (FILE, else the configured one) against the configured tools, run its examples, and show its rules.
+
+    Exit code 2 and every fault if it is wrong."""
     checked = _compiled(file, config_file)
     if as_json:
-        rules = [{"id": rule.id, "then": rule.then, "when": rule.when, "message": rule.message} for rule in checked.rules]
-        show_json({"version": checked.version, "default": checked.default, "rules": rules})
+        rules = [_rule_json(rule) for rule in checked.rules]
+        thresholds = checked.thresholds and asdict(checked.thresholds)
+        document = {"version": checked.version, "default": checked.default, "thresholds": thresholds, "rules": rules, "examples": checked.examples}
+        show_json(document)
         return
-    rows = [(rule.id, rule.then, " ".join(rule.when.split())) for rule in checked.rules]
+    rows = [(rule.id, _then(rule), " ".join(rule.when.split())) for rule in checked.rules]
     show_table(("rule", "then", "when"), rows, none="it has no rules")
-    click.echo(f"valid: {len(checked.rules)} rules, else {checked.default}; version {checked.version}")
+    if checked.thresholds:
+        click.echo("; ".join(f"{verdict} from a score of {least}" for verdict, least in asdict(checked.thresholds).items() if least is not None))
+    holds = f"{checked.examples} {'example holds' if checked.examples == 1 else 'examples hold'}"
+    click.echo(f"valid: {len(checked.rules)} rules, else {checked.default}; {holds}; version {checked.version}")
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "mode": "enforce" if rule.enforced else "shadow",
+        "then": rule.then,
+        "score": rule.score,
+        "when": rule.when,
+        "message": rule.reason.message,
+        "customerMessage": rule.reason.customer_message,
+    }
+
+
+def _then(rule: Rule) -> str:
+    """What a rule comes to: `review`, `score +40`, `block (shadow)`."""
+    return (rule.then or f"score {rule.score:+d}") + ("" if rule.enforced else " (shadow)")
 
 
 @policy.command("list")
