@@ -6,7 +6,7 @@ import getpass
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,11 @@ from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
 from paynow.policy import Policy, Rule
+from paynow.settings import Settings
 from paynow.store import Store
+
+if TYPE_CHECKING:
+    from paynow.agent import Plan
 
 file_argument = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 
@@ -69,6 +73,18 @@ def _then(rule: Rule) -> str:
     return (rule.then or f"score {rule.score:+d}") + ("" if rule.enforced else " (shadow)")
 
 
+@policy.command()
+@file_argument
+@config_option
+def table(file: Path | None, config_file: Path | None) -> None:
+    """Print as Markdown what fails, which fallback holds and which verdict comes of it, for the configured tools and a policy (FILE, else the
+    configured one)."""
+    from paynow.payments.decision_table import decision_table
+
+    settings, plan, checked = _checked(file, config_file)
+    click.echo(decision_table(plan, checked, on_store_failure=settings.rate_limit.on_store_failure), nl=False)
+
+
 @policy.command("list")
 @config_option
 @json_option
@@ -116,6 +132,10 @@ async def _activated(store: Store, chosen: Policy) -> bool:
 
 
 def _compiled(file: Path | None, config_file: Path | None) -> Policy:
+    return _checked(file, config_file)[2]
+
+
+def _checked(file: Path | None, config_file: Path | None) -> tuple[Settings, Plan, Policy]:
     """As a start would, against the plan's tools; no secret is needed for that. Raises `ConfigurationRefused`."""
     from paynow.agent import make_plan  # as heavy as the service: only here, so that the others stay quick
     from paynow.app import compile_for
@@ -131,7 +151,7 @@ def _compiled(file: Path | None, config_file: Path | None) -> Policy:
         raise ConfigurationRefused([ConfigurationFault(str(file), "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
-    return compile_for(plan, text, str(file))
+    return loaded.settings, plan, compile_for(plan, text, str(file))
 
 
 def _author() -> str:

@@ -10,6 +10,7 @@ from commands import paynow
 from database import execute
 from paynow.resources import folder
 
+ROOT = Path(__file__).parents[2]
 RULE = """[[rule]]
 id = "large"
 when = "payment.amount_minor >= 500000"
@@ -97,6 +98,25 @@ def test_a_wrong_policy_is_refused_with_file_and_line(command: str, database: st
     assert ended.err.startswith("new.toml:3: ")
     assert "did you mean" in ended.err
     assert execute(database, "select count(*) from policies") == [(0,)]
+
+
+def test_the_page_with_the_decision_table_is_the_one_that_the_code_tells(tmp_path: Path) -> None:
+    ended = paynow(tmp_path, "host=/nowhere", "policy", "table", LOG_HASH_KEY="")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (ROOT / "docs" / "decision-table.md").read_text(encoding="utf-8"), "make docs writes it"
+
+
+def test_the_decision_table_is_that_of_the_configured_tools_and_the_named_policy(tmp_path: Path) -> None:
+    write(tmp_path, SCORED)
+    settings = {
+        "PAYNOW_AGENT__TOOLS__getBalance__ON_FAILURE": "ignore",
+        "PAYNOW_AGENT__TOOLS__getRiskSignals__ON_FAILURE": "block",
+        "PAYNOW_RATE_LIMIT__ON_STORE_FAILURE": "local",
+    }
+    out = paynow(tmp_path, None, "policy", "table", "new.toml", **settings).out
+    assert "| `getBalance` | 3 | `ignore` | what the rules say | none |" in out
+    assert "| `getRiskSignals` | 3 | `block` | block | `odd` (shadow) |" in out
+    assert "is `local`) | decided, limited within the process |" in out
 
 
 def test_a_file_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:

@@ -202,8 +202,10 @@ def test_each_part_of_a_score_that_was_changed_is_named(scored: Policy, recorded
 
 def test_what_was_decided_before_there_were_scores_comes_out_the_same(policy: Policy) -> None:
     answer = decided(policy, says(score=6.0))
-    assert not any(word in answer for word in (b'score":6,', b"scoreMax", b"shadow", b"customerMessage"))
-    assert decide_again(read_answer(answer), PAYMENT, policy) == []
+    recorded = read_answer(answer)
+    assert [set(step) for step in recorded.steps if step["step"] == "decide"] == [{"step", "decision", "fired", "unknown"}]
+    assert (b"customerMessage" in answer, recorded.score, recorded.shadow_fired) == (False, None, ())
+    assert decide_again(recorded, PAYMENT, policy) == []
 
 
 def test_another_policy_is_a_difference(policy: Policy) -> None:
