@@ -19,7 +19,7 @@ from paynow.policy.wording import TOO_DEEP, place_of, pointed, spoken
 
 VERSION_LENGTH = 32
 GROUP_SIZE = 8
-"""Rules that are asked at once. Of 50 rules, larger groups cost more when one rule fires, smaller ones when none does."""
+"""Rules that are asked at once. If one of them cannot be told, each is asked alone: of 50 rules, larger groups cost more then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def compile_policy(text: str, *, origin: str, tools: Mapping[str, Mapping[str, F
     checked = [_checked(written, language, vocabulary) for written in source.rules if written.usable]
     examples, example_findings = read_examples(source.example_defaults, source.examples, tools) if run_examples else ([], [])
     _refuse([*source.findings, *(finding for one in checked for finding in one.findings), *example_findings], origin)
-    rules = tuple(_rule(one) for one in checked)
+    rules = tuple(_rule(one, language) for one in checked)
     policy = Policy(
         version=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:VERSION_LENGTH],
         text=text,
@@ -57,7 +57,7 @@ def compile_policy(text: str, *, origin: str, tools: Mapping[str, Mapping[str, F
         examples=len(examples),
         tools_read=frozenset().union(*(rule.tools for rule in rules if rule.enforced)),
         groups=tuple(
-            Group(rules[start : start + GROUP_SIZE], _any_of(checked[start : start + GROUP_SIZE], language))
+            Group(rules[start : start + GROUP_SIZE], _which(checked[start : start + GROUP_SIZE], language))
             for start in range(0, len(rules), GROUP_SIZE)
         ),
         language=language,
@@ -136,9 +136,11 @@ def _file_line(written: WrittenRule, line: int) -> int:
     return written.when_lines[min(max(line, 1), len(written.when_lines)) - 1]
 
 
-def _rule(checked: _Checked) -> Rule:
+def _rule(checked: _Checked, language: Language) -> Rule:
     assert checked.expression is not None
     values = checked.written.values
+    tools = frozenset(tool for name in checked.names if (tool := tool_of(name)) is not None)
+    of_tools_alone = bool(tools) and all(tool_of(name) for name in checked.names)
     return Rule(
         id=values["id"],
         when=checked.when,
@@ -147,14 +149,15 @@ def _rule(checked: _Checked) -> Rule:
         enforced=values.get("mode", "enforce") == "enforce",
         reason=Reason(values["id"], values["message"], values.get("customer_message")),
         names=checked.names,
-        tools=frozenset(tool for name in checked.names if (tool := tool_of(name)) is not None),
+        tools=tools,
+        needs_tools=of_tools_alone and checked.expression.truth(language.facts({})) is None,
         expression=checked.expression,
     )
 
 
-def _any_of(checked: Sequence[_Checked], language: Language) -> Expression | None:
-    """One expression that is false if and only if all are: an error of one does not hide the truth of another, nor pass for false."""
+def _which(checked: Sequence[_Checked], language: Language) -> Expression | None:
+    """One expression for all of them: a bit for each that is true. Without a value for one it has none, so an error never passes for false."""
     try:
-        return language.compile(" || ".join(f"({one.code}\n)" for one in checked))
+        return language.compile(" + ".join(f"(({one.code}\n) ? {1 << at} : 0)" for at, one in enumerate(checked)))
     except NotCompiled:  # one of them is as deep as the language goes
         return None
