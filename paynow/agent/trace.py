@@ -36,9 +36,31 @@ class Trace:
         """No attempt of the tool gave an answer: the verdict is at least `on_failure` (`ignore` leaves it as it is)."""
         self.steps.append({"step": "fallback", "tool": tool, "onFailure": on_failure})
 
-    def decide(self, decision: str, fired: Sequence[str], unknown: Sequence[str]) -> None:
-        """The verdict, the rules that fired, and those that could not be evaluated because a tool gave no answer."""
-        self.steps.append({"step": "decide", "decision": decision, "fired": list(fired), "unknown": list(unknown)})
+    def decide(
+        self,
+        decision: str,
+        fired: Sequence[str],
+        unknown: Sequence[str],
+        *,
+        score: int | None = None,
+        score_max: int | None = None,
+        shadow_fired: Sequence[str] = (),
+        shadow_unknown: Sequence[str] = (),
+    ) -> None:
+        """The verdict, the rules that fired, and those that could not be evaluated because a tool gave no answer.
+
+        Under a policy with scores also their sum, and what it could be if it is not certain; of shadow rules those that had something to say.
+        """
+        step: dict[str, Any] = {"step": "decide", "decision": decision, "fired": list(fired), "unknown": list(unknown)}
+        if score is not None:
+            step["score"] = score
+            if score_max != score:
+                step["scoreMax"] = score_max
+        if shadow_fired:
+            step["shadowFired"] = list(shadow_fired)
+        if shadow_unknown:
+            step["shadowUnknown"] = list(shadow_unknown)
+        self.steps.append(step)
 
     def settle(self, status: str, decision: str, *, reason: str | None = None) -> None:
         """How the settle ended (`settled` or `overruled`, and then for which reason), and the decision that holds."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
+from dataclasses import asdict
 from difflib import unified_diff
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +15,13 @@ from paynow.cli.common import config_option, json_option, load_settings, show_js
 from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
-from paynow.policy import Policy
+from paynow.policy import Policy, Rule
+from paynow.settings import Settings
 from paynow.store import Store
 from paynow.store.records import StoredPolicy
+
+if TYPE_CHECKING:
+    from paynow.agent import Plan
 
 file_argument = click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
 
@@ -34,15 +40,51 @@ def policy() -> None:
 @config_option
 @json_option
 def check_(file: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Check a policy (FILE, else the configured one) against the configured tools, and show its rules. Exit code 2 and every fault if it is wrong."""
+    """Check a policy (FILE, else the configured one) against the configured tools, run its examples, and show its rules.
+
+    Exit code 2 and every fault if it is wrong."""
     checked = _compiled(file, config_file)
     if as_json:
-        rules = [{"id": rule.id, "then": rule.then, "when": rule.when, "message": rule.message} for rule in checked.rules]
-        show_json({"version": checked.version, "default": checked.default, "rules": rules})
+        rules = [_rule_json(rule) for rule in checked.rules]
+        thresholds = checked.thresholds and asdict(checked.thresholds)
+        document = {"version": checked.version, "default": checked.default, "thresholds": thresholds, "rules": rules, "examples": checked.examples}
+        show_json(document)
         return
-    rows = [(rule.id, rule.then, " ".join(rule.when.split())) for rule in checked.rules]
+    rows = [(rule.id, _then(rule), " ".join(rule.when.split())) for rule in checked.rules]
     show_table(("rule", "then", "when"), rows, none="it has no rules")
-    click.echo(f"valid: {len(checked.rules)} rules, else {checked.default}; version {checked.version}")
+    if checked.thresholds:
+        click.echo("; ".join(f"{verdict} from a score of {least}" for verdict, least in asdict(checked.thresholds).items() if least is not None))
+    holds = f"{checked.examples} {'example holds' if checked.examples == 1 else 'examples hold'}"
+    click.echo(f"valid: {len(checked.rules)} rules, else {checked.default}; {holds}; version {checked.version}")
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "mode": "enforce" if rule.enforced else "shadow",
+        "then": rule.then,
+        "score": rule.score,
+        "when": rule.when,
+        "message": rule.reason.message,
+        "customerMessage": rule.reason.customer_message,
+    }
+
+
+def _then(rule: Rule) -> str:
+    """What a rule comes to: `review`, `score +40`, `block (shadow)`."""
+    return (rule.then or f"score {rule.score:+d}") + ("" if rule.enforced else " (shadow)")
+
+
+@policy.command()
+@file_argument
+@config_option
+def table(file: Path | None, config_file: Path | None) -> None:
+    """Print as Markdown what fails, which fallback holds and which verdict comes of it, for the configured tools and a policy (FILE, else the
+    configured one)."""
+    from paynow.payments.decision_table import decision_table
+
+    settings, plan, checked = _checked(file, config_file)
+    click.echo(decision_table(plan, checked, on_store_failure=settings.rate_limit.on_store_failure), nl=False)
 
 
 @policy.command("list")
@@ -94,7 +136,7 @@ def rollback(version: str | None, config_file: Path | None) -> None:
     if active is not None and active.version == chosen.version:
         click.echo(f"{chosen.version} is the active policy; nothing was changed")
         return
-    compiled = _compiled_text(chosen.body, f"the earlier policy {chosen.version}", config_file)
+    _, _, compiled = _fitted(chosen.body, f"the earlier policy {chosen.version}", config_file)
     instead_of = active.version if active else None
     done = with_store(
         config_file,
@@ -157,9 +199,12 @@ async def _compared(store: Store, versions: tuple[str, ...], *, with_file: bool)
 
 
 def _compiled(file: Path | None, config_file: Path | None) -> Policy:
-    loaded = load_settings(config_file)
-    file = file or loaded.settings.policy.file
-    return _compiled_text(read_policy(file), str(file), config_file)
+    return _checked(file, config_file)[2]
+
+
+def _checked(file: Path | None, config_file: Path | None) -> tuple[Settings, Plan, Policy]:
+    file = file or load_settings(config_file).settings.policy.file
+    return _fitted(read_policy(file), str(file), config_file)
 
 
 def read_policy(file: Path) -> str:
@@ -172,7 +217,7 @@ def read_policy(file: Path) -> str:
         raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
 
 
-def _compiled_text(text: str, origin: str, config_file: Path | None) -> Policy:
+def _fitted(text: str, origin: str, config_file: Path | None) -> tuple[Settings, Plan, Policy]:
     """As a start would, against the plan's tools; no secret is needed for that. Raises `ConfigurationRefused`."""
     from paynow.agent import make_plan  # as heavy as the service: only here, so that the others stay quick
     from paynow.app import compile_for
@@ -181,7 +226,7 @@ def _compiled_text(text: str, origin: str, config_file: Path | None) -> Policy:
     loaded = load_settings(config_file)
     plugins = load_plugins(loaded.settings, origin_of=loaded.origin_of)
     plan = make_plan(loaded.settings.agent, plugins.tools, origin_of=loaded.origin_of)
-    return compile_for(plan, text, origin)
+    return loaded.settings, plan, compile_for(plan, text, origin)
 
 
 def _author() -> str:

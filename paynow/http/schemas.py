@@ -123,10 +123,14 @@ def amount_minor(amount: Decimal, currency: str) -> int:
 
 
 class ReasonSchema(Schema):
-    """Why: a stable code (see /docs and the policy's rules) and a sentence."""
+    """Why: a stable code (see /docs and the policy's rules) and a sentence for the people who work with payments."""
 
     code = fields.String(required=True)
     message = fields.String(required=True)
+    customer_message = fields.String(
+        data_key="customerMessage",
+        metadata={"description": "What the one who pays may be shown; only if the policy's rule says it. `message` is never meant for them"},
+    )
 
 
 class ReservationSchema(Schema):
@@ -155,6 +159,10 @@ class TraceStepSchema(Schema):
     decision = fields.String(validate=validate.OneOf(DECISIONS))
     fired = fields.List(fields.String())
     unknown_ = fields.List(fields.String(), data_key="unknown", attribute="unknown")
+    score = fields.Integer(strict=True)
+    score_max = fields.Integer(strict=True, data_key="scoreMax")
+    shadow_fired = fields.List(fields.String(), data_key="shadowFired")
+    shadow_unknown = fields.List(fields.String(), data_key="shadowUnknown")
     reason = fields.String()
 
 

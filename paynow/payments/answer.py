@@ -62,8 +62,13 @@ def _reservation(facts: Mapping[str, str], until: datetime) -> dict[str, Any]:
 
 
 def reasons_json(reasons: Sequence[Reason]) -> list[dict[str, str]]:
-    """Reasons as they stand in answers and cases."""
-    return [{"code": reason.code, "message": reason.message} for reason in reasons]
+    """Reasons as they stand in answers and cases; what the one who pays may read stands beside the rest only if the policy says it."""
+    return [
+        {"code": reason.code, "message": reason.message}
+        if reason.customer_message is None
+        else {"code": reason.code, "message": reason.message, "customerMessage": reason.customer_message}
+        for reason in reasons
+    ]
 
 
 def _finished(decision: Decision, trace: Trace) -> Finished:

@@ -279,7 +279,15 @@ class Decide:
         trace.plan(self._tools, policy.version)
         gathered = await self._agent.gather(payment, deadline, trace, seen)
         evaluation = policy.evaluate(payment, gathered.outputs, gathered.floors)
-        trace.decide(evaluation.decision, evaluation.fired, evaluation.unknown)
+        trace.decide(
+            evaluation.decision,
+            evaluation.fired,
+            evaluation.unknown,
+            score=evaluation.score,
+            score_max=evaluation.score_max,
+            shadow_fired=evaluation.shadow_fired,
+            shadow_unknown=evaluation.shadow_unknown,
+        )
         staged = StagedCases(evaluation.reasons)
         acted: Collection[str] = self._on_review
         if evaluation.decision == "review":

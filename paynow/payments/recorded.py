@@ -36,6 +36,10 @@ class Recorded:
     decided: str
     fired: tuple[str, ...]
     unknown: tuple[str, ...]
+    score: int | None
+    score_max: int | None
+    shadow_fired: tuple[str, ...]
+    shadow_unknown: tuple[str, ...]
     overruled: bool
     acts_failed: frozenset[str]
     """WRITE tools of which no attempt succeeded."""
@@ -68,7 +72,7 @@ def read_answer(answer: bytes) -> Recorded:
         acts = {step["tool"]: step["status"] for step in steps[at:] if step["step"] == "tool"}  # of each tool the last attempt
         return Recorded(
             decision=document["decision"],
-            reasons=tuple(Reason(reason["code"], reason["message"]) for reason in document["reasons"]),
+            reasons=tuple(Reason(reason["code"], reason["message"], reason.get("customerMessage")) for reason in document["reasons"]),
             degraded=document["degraded"],
             policy_version=document["policyVersion"],
             decided_at=document["decidedAt"],
@@ -78,6 +82,10 @@ def read_answer(answer: bytes) -> Recorded:
             decided=verdict["decision"],
             fired=tuple(verdict["fired"]),
             unknown=tuple(verdict["unknown"]),
+            score=verdict.get("score"),
+            score_max=verdict.get("scoreMax", verdict.get("score")),
+            shadow_fired=tuple(verdict.get("shadowFired", ())),
+            shadow_unknown=tuple(verdict.get("shadowUnknown", ())),
             overruled=settle["step"] == "settle" and settle["status"] == "overruled",
             acts_failed=frozenset(name for name, status in acts.items() if status != "ok"),
         )
@@ -99,6 +107,9 @@ def decide_again(recorded: Recorded, payment: Payment, policy: Policy) -> list[D
         ("verdict", recorded.decided, again.decision),
         ("rules that fired", _listed(recorded.fired), _listed(again.fired)),
         ("rules that could not be evaluated", _listed(recorded.unknown), _listed(again.unknown)),
+        ("score", _scored(recorded.score, recorded.score_max), _scored(again.score, again.score_max)),
+        ("shadow rules that fired", _listed(recorded.shadow_fired), _listed(again.shadow_fired)),
+        ("shadow rules that could not be evaluated", _listed(recorded.shadow_unknown), _listed(again.shadow_unknown)),
         ("decision", recorded.decision, decision),
         ("reasons", _spoken(recorded.reasons), _spoken(reasons)),
         ("degraded", str(recorded.degraded).lower(), str(bool(recorded.floors)).lower()),
@@ -128,5 +139,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def _scored(score: int | None, score_max: int | None) -> str:
+    return "none" if score is None else f"{score}" if score == score_max else f"{score}, at most {score_max}"
+
+
 def _spoken(reasons: Sequence[Reason]) -> str:
-    return "; ".join(f"{reason.code} ({reason.message})" for reason in reasons) or "none"
+    return "; ".join(f"{reason.code} ({' | '.join(filter(None, (reason.message, reason.customer_message)))})" for reason in reasons) or "none"

@@ -67,6 +67,14 @@ class Expression:
             return None
         return value if value is True or value is False else None
 
+    def number(self, facts: Facts) -> int | None:
+        """The whole number that it is, or None if it cannot be told."""
+        try:
+            value = self._expression.eval(facts.activation).value()
+        except Exception:  # as above
+            return None
+        return value if type(value) is int else None
+
 
 class Language:
     """Expressions over a fixed set of typed names. A name may have dots; no function but CEL's own exists, so nothing reaches Python."""

@@ -55,7 +55,7 @@ def settle_literals(text: str) -> Settled:
             return token[0]
         amount, currency = token["amount"][1:-1], token["currency"][1:-1]
         try:
-            minor = _minor(amount, currency)
+            minor = minor_of(amount, currency)
         except ValueError as error:
             slips.append(Slip(token.start(), str(error)))
             minor = 0
@@ -67,11 +67,12 @@ def settle_literals(text: str) -> Settled:
     return Settled(settled, tuple(currencies), tuple(slips))
 
 
-def _minor(amount: str, currency: str) -> int:
-    if currency not in money.exponents():
+def minor_of(amount: object, currency: object) -> int:
+    """An amount as people write it, in minor units. Raises `ValueError` that says what is wrong with it."""
+    if not isinstance(currency, str) or currency not in money.exponents():
         raise ValueError(f'"{currency}" is no currency code of ISO 4217 that has minor units')
-    if not _AMOUNT.fullmatch(amount):
-        raise ValueError('the amount must be digits, with a point before the decimals: minor("250.00", "USD")')
+    if not isinstance(amount, str) or not _AMOUNT.fullmatch(amount):
+        raise ValueError('the amount must be digits in quotes, with a point before the decimals: "250.00"')
     try:
         minor = money.to_minor(Decimal(amount), currency)
     except ValueError:

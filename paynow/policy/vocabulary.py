@@ -36,11 +36,15 @@ class Vocabulary:
 
     def meaning(self, name: str) -> str:
         """What a name may be: `a whole number, at least 1`."""
-        field = self.fields[name]
-        if field.choices:
-            return choices_spoken(name, field)
-        bounds = [(field.minimum, "at least"), (field.maximum, "at most")]
-        return ", ".join([KIND_WORDS[field.kind], *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
+        return meaning_of(name, self.fields[name])
+
+
+def meaning_of(name: str, field: Field) -> str:
+    """What the value of a field may be."""
+    if field.choices:
+        return choices_spoken(name, field)
+    bounds = [(field.minimum, "at least"), (field.maximum, "at most")]
+    return ", ".join([KIND_WORDS[field.kind], *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
 
 
 def choices_spoken(name: str, field: Field) -> str:

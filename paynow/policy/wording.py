@@ -10,6 +10,7 @@ from paynow.policy.vocabulary import KIND_WORDS, Vocabulary
 
 SHOWN_BEFORE_MAX = 80
 SHOWN_AFTER_MAX = 40
+TOO_DEEP = "the expression is nested too deeply; split it into several rules"
 
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _NO_OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '\((.*)\)'")
@@ -44,7 +45,7 @@ def spoken(complaint: Complaint, text: str, vocabulary: Vocabulary) -> tuple[str
     if mismatch:
         return _mismatch(mismatch[1], mismatch[2]), complaint.column
     if "recursion" in complaint.words:
-        return "the expression is nested too deeply; split it into several rules", complaint.column
+        return TOO_DEEP, complaint.column
     if complaint.words.startswith("Syntax error"):
         return _syntax(complaint), complaint.column
     return complaint.words, complaint.column

@@ -49,6 +49,40 @@ async def test_a_review_is_told_step_by_step_and_comes_out_the_same(database: st
     assert verified.startswith("verified")
 
 
+async def test_scores_shadow_rules_and_what_the_payer_may_read_stand_in_the_answer_and_come_out_the_same(database: str, tmp_path: Path) -> None:
+    open_account(database, "c_1", 1_000_000)
+    (tmp_path / "scored.toml").write_text(SCORED)
+    with running(database, tmp_path, {**DEFAULT_POLICY, "PAYNOW_POLICY__FILE": str(tmp_path / "scored.toml")}) as service:
+        small, large = await decide(service, "c_1", "5.00", "k-1"), await decide(service, "c_1", "5000.00", "k-2")
+    steps = [next(step for step in decision["agentTrace"] if step["step"] == "decide") for decision in (small, large)]
+    assert [(step["decision"], step["score"], step.get("shadowFired")) for step in steps] == [("allow", 0, None), ("review", 60, ["watched"])]
+    assert large["reasons"] == [{"code": "large", "message": "Inside only", "customerMessage": "We are looking at it"}]
+    for decision in (small, large):
+        assert paynow(tmp_path, database, "explain", decision["paymentId"], "--verify").code == 0
+    [(event,)] = execute(database, f"select data::text from outbox where data::text like '%{large['paymentId']}%' limit 1")
+    assert "Inside only" not in event
+
+
+SCORED = """
+[thresholds]
+review = 50
+[[rule]]
+id = "large"
+currency = "USD"
+amount = { from = "1000.00" }
+score = 60
+message = "Inside only"
+customer_message = "We are looking at it"
+[[rule]]
+id = "watched"
+currency = "USD"
+amount = { from = "1000.00" }
+mode = "shadow"
+then = "block"
+message = "Watched"
+"""
+
+
 async def test_programs_get_the_answer_and_how_things_stand_now(service: RunningService, tmp_path: Path) -> None:
     open_account(service.dsn, "c_1", 10_000)
     decision = await decide(service, "c_1", "12.50")

@@ -12,6 +12,7 @@ from commands import paynow
 from database import execute
 from paynow.resources import folder
 
+ROOT = Path(__file__).parents[2]
 RULE = """[[rule]]
 id = "large"
 when = "payment.amount_minor >= 500000"
@@ -32,13 +33,64 @@ def test_the_configured_policy_is_checked_without_a_database_or_a_secret(tmp_pat
     lines = ended.out.splitlines()
     assert lines[0].split() == ["rule", "then", "when"]
     assert lines[1].split(maxsplit=2)[:2] == ["insufficient_funds", "block"]
-    assert lines[-1].startswith(f"valid: {len(lines) - 2} rules, else allow; version ")
+    assert lines[-1].startswith(f"valid: {len(lines) - 2} rules, else allow; ")
 
 
 def test_a_named_file_is_checked_for_programs_too(tmp_path: Path) -> None:
     checked = paynow(tmp_path, None, "policy", "check", "--json", write(tmp_path, RULE)).json()
-    assert checked["rules"] == [{"id": "large", "then": "review", "when": "payment.amount_minor >= 500000", "message": "A large amount"}]
-    assert (checked["default"], len(checked["version"])) == ("allow", 32)
+    assert checked["rules"] == [
+        {
+            "id": "large",
+            "mode": "enforce",
+            "then": "review",
+            "score": None,
+            "when": "payment.amount_minor >= 500000",
+            "message": "A large amount",
+            "customerMessage": None,
+        }
+    ]
+    assert (checked["default"], checked["thresholds"], checked["examples"], len(checked["version"])) == ("allow", None, 0, 32)
+
+
+SCORED = """[thresholds]
+review = 50
+
+[[rule]]
+id = "large"
+currency = "USD"
+amount = { from = "1000.00" }
+score = 60
+message = "A large amount"
+
+[[rule]]
+id = "odd"
+when = "!getRiskSignals.payee_known"
+then = "block"
+mode = "shadow"
+message = "Odd"
+
+[[example]]
+name = "large amounts are looked at"
+payment = { amount = "1000.00", currency = "USD" }
+expect = "review"
+"""
+
+
+def test_scores_shadow_rules_and_examples_are_shown(tmp_path: Path) -> None:
+    ended = paynow(tmp_path, None, "policy", "check", write(tmp_path, SCORED))
+    assert (ended.code, ended.err) == (0, "")
+    rows = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert rows[1] == 'large score +60 payment.currency == "USD" && payment.amount_minor >= minor("1000.00", "USD")'
+    assert rows[2:4] == ["odd block (shadow) !getRiskSignals.payee_known", "review from a score of 50"]
+    assert rows[4].startswith("valid: 2 rules, else allow; 1 example holds; version ")
+    assert paynow(tmp_path, None, "policy", "check", "--json", "new.toml").json()["thresholds"] == {"review": 50, "block": None}
+
+
+def test_an_example_that_does_not_hold_refuses_the_policy_with_file_and_line(tmp_path: Path) -> None:
+    ended = paynow(tmp_path, None, "policy", "check", write(tmp_path, SCORED.replace('expect = "review"', 'expect = "allow"')))
+    assert (ended.code, ended.out) == (2, "")
+    expected = "the verdict is review, not allow; fired: large; unknown: none; score 60"
+    assert ended.err == f"new.toml:21: example large amounts are looked at: {expected}\n"
 
 
 @pytest.mark.parametrize("command", ["check", "activate"])
@@ -48,6 +100,25 @@ def test_a_wrong_policy_is_refused_with_file_and_line(command: str, database: st
     assert ended.err.startswith("new.toml:3: ")
     assert "did you mean" in ended.err
     assert execute(database, "select count(*) from policies") == [(0,)]
+
+
+def test_the_page_with_the_decision_table_is_the_one_that_the_code_tells(tmp_path: Path) -> None:
+    ended = paynow(tmp_path, "host=/nowhere", "policy", "table", LOG_HASH_KEY="")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (ROOT / "docs" / "decision-table.md").read_text(encoding="utf-8"), "make docs writes it"
+
+
+def test_the_decision_table_is_that_of_the_configured_tools_and_the_named_policy(tmp_path: Path) -> None:
+    write(tmp_path, SCORED)
+    settings = {
+        "PAYNOW_AGENT__TOOLS__getBalance__ON_FAILURE": "ignore",
+        "PAYNOW_AGENT__TOOLS__getRiskSignals__ON_FAILURE": "block",
+        "PAYNOW_RATE_LIMIT__ON_STORE_FAILURE": "local",
+    }
+    out = paynow(tmp_path, None, "policy", "table", "new.toml", **settings).out
+    assert "| `getBalance` | 3 | `ignore` | what the rules say | none |" in out
+    assert "| `getRiskSignals` | 3 | `block` | block | `odd` (shadow) |" in out
+    assert "is `local`) | decided, limited within the process |" in out
 
 
 def test_a_file_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:

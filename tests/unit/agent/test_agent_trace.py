@@ -26,6 +26,20 @@ def test_the_steps_are_those_of_the_contract():
     assert orjson.loads(orjson.dumps(trace.steps)) == trace.steps
 
 
+def test_the_verdict_has_scores_and_shadow_rules_only_where_there_are_some():
+    trace = Trace()
+    trace.decide("allow", [], [], score=0, score_max=0)
+    trace.decide("review", ["a"], ["b"], score=20, score_max=60, shadow_fired=["c"], shadow_unknown=["d"])
+    first, second = trace.steps
+    assert first == {"step": "decide", "decision": "allow", "fired": [], "unknown": [], "score": 0}
+    assert {name: second[name] for name in ("score", "scoreMax", "shadowFired", "shadowUnknown")} == {
+        "score": 20,
+        "scoreMax": 60,
+        "shadowFired": ["c"],
+        "shadowUnknown": ["d"],
+    }
+
+
 def test_a_tool_without_fields_has_an_empty_output_when_it_succeeds():
     trace = Trace()
     trace.tool("note", 1, "ok", 0, output={})

@@ -50,7 +50,15 @@ def decided(policy: Policy, outputs: dict, floors: dict | None = None, *, short:
         else:
             trace.tool(tool, 1, "ok", 0.001, output=outputs[tool])
     evaluation = policy.evaluate(PAYMENT, outputs, floors)
-    trace.decide(evaluation.decision, evaluation.fired, evaluation.unknown)
+    trace.decide(
+        evaluation.decision,
+        evaluation.fired,
+        evaluation.unknown,
+        score=evaluation.score,
+        score_max=evaluation.score_max,
+        shadow_fired=evaluation.shadow_fired,
+        shadow_unknown=evaluation.shadow_unknown,
+    )
     decision = Decision(
         payment=PAYMENT,
         request_id="r",
@@ -134,6 +142,70 @@ def test_another_output_is_a_difference_in_verdict_rules_decision_and_reasons(po
 def test_each_part_that_was_changed_is_named(policy: Policy, recorded_text: bytes, changed: bytes, what: list[str]) -> None:
     answer = decided(policy, says(score=6.0)).replace(recorded_text, changed)
     assert [difference.what for difference in decide_again(read_answer(answer), PAYMENT, policy)] == what
+
+
+SCORED = """
+[thresholds]
+review = 50
+[[rule]]
+id = "low"
+when = "getBalance.available_minor < 100"
+score = 30
+message = "Little left"
+[[rule]]
+id = "risky"
+when = "getScore.score > 5.0"
+score = 60
+message = "Risky"
+customer_message = "We are looking at it"
+[[rule]]
+id = "listed"
+when = "getScore.listed || getScore.score > 5.0"
+mode = "shadow"
+then = "block"
+message = "Listed"
+"""
+
+
+@pytest.fixture(scope="module")
+def scored() -> Policy:
+    return compile_policy(SCORED, origin="test", tools=TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "floors", "score", "shadow"),
+    [(says(), {}, (0, 0), ()), (says(score=6.0), {}, (60, 60), ("listed",)), (says(available_minor=1), {"getScore": "review"}, (30, 90), ())],
+)
+def test_scores_shadow_rules_and_customers_messages_come_out_the_same_again(
+    scored: Policy, outputs: dict, floors: dict, score: tuple, shadow: tuple
+) -> None:
+    recorded = read_answer(decided(scored, outputs, floors))
+    assert ((recorded.score, recorded.score_max), recorded.shadow_fired) == (score, shadow)
+    assert decide_again(recorded, PAYMENT, scored) == []
+
+
+@pytest.mark.parametrize(
+    ("recorded_text", "changed", "what"),
+    [
+        (b'"score":60,"', b'"score":61,"', ["score"]),
+        (b'"shadowFired":["listed"]', b'"shadowFired":[]', ["shadow rules that fired"]),
+        (b'"shadowFired":["listed"]', b'"shadowUnknown":["listed"]', ["shadow rules that fired", "shadow rules that could not be evaluated"]),
+        (b'"customerMessage":"We are looking at it"', b'"customerMessage":"Risky"', ["reasons"]),
+        (b',"customerMessage":"We are looking at it"', b"", ["reasons"]),
+    ],
+)
+def test_each_part_of_a_score_that_was_changed_is_named(scored: Policy, recorded_text: bytes, changed: bytes, what: list[str]) -> None:
+    answer = decided(scored, says(score=6.0))
+    assert recorded_text in answer
+    assert [difference.what for difference in decide_again(read_answer(answer.replace(recorded_text, changed)), PAYMENT, scored)] == what
+
+
+def test_what_was_decided_before_there_were_scores_comes_out_the_same(policy: Policy) -> None:
+    answer = decided(policy, says(score=6.0))
+    recorded = read_answer(answer)
+    assert [set(step) for step in recorded.steps if step["step"] == "decide"] == [{"step", "decision", "fired", "unknown"}]
+    assert (b"customerMessage" in answer, recorded.score, recorded.shadow_fired) == (False, None, ())
+    assert decide_again(recorded, PAYMENT, policy) == []
 
 
 def test_another_policy_is_a_difference(policy: Policy) -> None:

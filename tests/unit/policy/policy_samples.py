@@ -37,6 +37,16 @@ def rule(when: str, *, identity: str = "r", then: str = "review", message: str =
     return f"[[rule]]\nid = \"{identity}\"\nwhen = '''{when}'''\nthen = \"{then}\"\nmessage = \"{message}\"\n"
 
 
+def score_rule(when: str, score: object, *, identity: str = "r", message: str = "It looks odd") -> str:
+    """One rule with a score, in as many lines."""
+    return f"[[rule]]\nid = \"{identity}\"\nwhen = '''{when}'''\nscore = {score}\nmessage = \"{message}\"\n"
+
+
+def shadow(written: str) -> str:
+    """The same rule, only watched."""
+    return f'{written}mode = "shadow"\n'
+
+
 def policy(*rules: str, default: str = "allow") -> Policy:
     return compile_policy(f'default = "{default}"\n' + "".join(rules), origin=ORIGIN, tools=TOOLS)
 

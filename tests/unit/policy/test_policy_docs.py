@@ -10,7 +10,8 @@ from built_in_tools import built_in_tools
 
 from paynow.errors import ConfigurationRefused
 from paynow.policy import REASON_CODES_RESERVED, compile_policy
-from paynow.policy.source import MESSAGE_LENGTH_MAX, RULES_MAX, TEXT_LENGTH_MAX, WHEN_LENGTH_MAX
+from paynow.policy.examples import EXAMPLE_KEYS
+from paynow.policy.source import EXAMPLES_MAX, MESSAGE_LENGTH_MAX, RULE_KEYS, RULES_MAX, SCORE_MAX, TEXT_LENGTH_MAX, WHEN_LENGTH_MAX
 from paynow.policy.vocabulary import Vocabulary
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policy.md").read_text(encoding="utf-8")
@@ -43,7 +44,12 @@ def test_the_page_lists_every_name_with_its_meaning():
 
 
 def test_the_page_tells_every_bound_and_every_reserved_code():
-    for bound in (MESSAGE_LENGTH_MAX, RULES_MAX, TEXT_LENGTH_MAX, WHEN_LENGTH_MAX):
+    for bound in (MESSAGE_LENGTH_MAX, RULES_MAX, EXAMPLES_MAX, SCORE_MAX, TEXT_LENGTH_MAX, WHEN_LENGTH_MAX):
         assert f"{bound:,}" in PAGE
     for code in REASON_CODES_RESERVED:
         assert f"`{code}`" in PAGE
+
+
+def test_the_page_tells_every_key():
+    keys = {key for line in re.findall(r"^\| ([a-z_, ]+) \| ", PAGE, re.MULTILINE) for key in line.split(", ")} - {"key", "write", "condition"}
+    assert keys == {*RULE_KEYS, *EXAMPLE_KEYS}

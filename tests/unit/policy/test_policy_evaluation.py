@@ -165,13 +165,13 @@ def test_rules_are_found_wherever_they_stand(at, when):
 def test_a_rule_that_ends_in_a_comment_stands_beside_others():
     checked = policy(rule(f"{FALSE} // never"), rule(f"{TRUE} // always", identity="s"))
     assert decided(checked).fired == ("s",)
-    assert checked.groups[0].any_of_them is not None
+    assert checked.groups[0].which is not None
 
 
 def test_a_rule_as_deep_as_the_language_goes_stands_beside_others():
     deepest = max(depth for depth in range(20, 50) if not faults_of_when("(" * depth + TRUE + ")" * depth))
     checked = policy(rule("(" * deepest + TRUE + ")" * deepest), rule(FALSE, identity="s"))
-    assert checked.groups[0].any_of_them is None
+    assert checked.groups[0].which is None
     assert decided(checked).fired == ("r",)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -12,7 +14,7 @@ from policy_samples import ORIGIN, PAYMENT
 from paynow.plugin_api import Field, choice, flag, real, text, whole
 from paynow.policy import STRICTNESS, compile_policy
 from paynow.policy.language import Language
-from paynow.policy.model import Policy
+from paynow.policy.model import Group, Policy
 from paynow.policy.ranges import declared
 from paynow.policy.reachability import first_impossible
 
@@ -146,17 +148,43 @@ def test_over_all_values_what_is_called_impossible_is_and_most_that_is_impossibl
     assert counted["called so"] > counted["impossible"] / 2 > 10, counted
 
 
-RULES = st.lists(st.tuples(CONDITIONS, st.sampled_from(["review", "block"])), min_size=1, max_size=12)
+SCORES = st.sampled_from([-40, -10, 5, 20, 45, 60, 120]).map("score = {}".format)
+VERDICTS = st.sampled_from(["then = 'review'", "then = 'block'"])
+SCOPE = st.sampled_from(["", "", "", "currency = 'USD'", "currency = ['EUR', 'USD']", "currency = 'EUR'"]) | st.sampled_from(
+    ["amount.USD = { from = '100.00' }", "amount = { USD = { below = '125.50' }, JPY = { from = '5' } }", "amount.USD = { from = '125.50' }"]
+)
+MODES = st.sampled_from(["enforce", "enforce", "enforce", "shadow"])
 
 
-def compiled(rules: list[tuple[str, str]], default: str) -> Policy:
-    """A policy of those rules that are not refused."""
+def rules_that_come_to(what: st.SearchStrategy[str], most: int) -> st.SearchStrategy[list[tuple[str, str, str, str]]]:
+    return st.lists(st.tuples(CONDITIONS, what, SCOPE, MODES), min_size=1, max_size=most)
+
+
+# A verdict hides what scores come to, so there are policies of scores alone.
+RULES = rules_that_come_to(VERDICTS | SCORES, 12) | rules_that_come_to(SCORES, 4)
+REVIEW_AT, BLOCK_AT = 50, 100
+
+
+def compiled(rules: list[tuple[str, str, str, str]], default: str) -> Policy:
+    """A policy of those rules that are not refused, and a score that keeps the thresholds within reach."""
     kept = []
-    for when, then in rules:
+    for when, comes_to, scope, mode in rules:
         if first_impossible(LANGUAGE.compile(when).tree(), STATE) is None and "'u'" not in when and "'z'" not in when:
-            kept.append(f"[[rule]]\nid = 'r{len(kept)}'\nwhen = \"{when}\"\nthen = '{then}'\nmessage = 'm'\n")
+            kept.append(f"[[rule]]\nid = 'r{len(kept)}'\nwhen = \"{when}\"\n{comes_to}\n{scope}\nmode = '{mode}'\nmessage = 'm'\n")
     assume(kept)
-    return compile_policy(f"default = '{default}'\n" + "".join(kept), origin=ORIGIN, tools=TOOLS)
+    kept.append(f"[[rule]]\nid = 'rest'\nwhen = 'payment.amount_minor == 1'\nscore = {BLOCK_AT}\nmessage = 'm'\n")
+    thresholds = f"[thresholds]\nreview = {REVIEW_AT}\nblock = {BLOCK_AT}\n"
+    return compile_policy(f"default = '{default}'\n{thresholds}" + "".join(kept), origin=ORIGIN, tools=TOOLS)
+
+
+def called_for(policy: Policy, fired: tuple[str, ...]) -> str:
+    """What the scores of the rules that fired come to, counted here."""
+    score = sum(rule.score or 0 for rule in policy.rules if rule.enforced and rule.id in fired)
+    return "block" if score >= BLOCK_AT else "review" if score >= REVIEW_AT else "allow"
+
+
+FLOORS = st.dictionaries(st.sampled_from(sorted(TOOLS)), st.sampled_from(["review", "review", "block", "ignore"]))
+"""`ignore` too: for a tool that an enforced rule reads it is refused at the start, but even then nothing would be let through."""
 
 
 @settings(max_examples=250, deadline=None)
@@ -164,8 +192,8 @@ def compiled(rules: list[tuple[str, str]], default: str) -> Policy:
     RULES,
     st.sampled_from(["allow", "allow", "review", "block"]),
     OUTPUTS,
-    st.dictionaries(st.sampled_from(sorted(TOOLS)), st.sampled_from(["review", "block"])),
-    st.dictionaries(st.sampled_from(sorted(TOOLS)), st.sampled_from(["review", "block"])),
+    FLOORS,
+    FLOORS,
 )
 def test_degraded_is_never_more_permissive(rules, default, outputs, floors, more_floors):
     policy = compiled(rules, default)
@@ -177,13 +205,22 @@ def test_degraded_is_never_more_permissive(rules, default, outputs, floors, more
         # What is still known is what was known: no rule fires, and none is quiet, that was not so before.
         assert set(degraded.fired) <= set(full.fired)
         assert {rule.id for rule in policy.rules} - {*degraded.fired, *degraded.unknown} <= {rule.id for rule in policy.rules} - set(full.fired)
+        assert set(degraded.shadow_fired) <= set(full.shadow_fired) <= {*degraded.shadow_fired, *degraded.shadow_unknown}
         # No review or block becomes an allow.
         assert full.decision == "allow" or degraded.decision != "allow"
         # The verdict is not below what the rules that can still be told say, nor below any floor, nor below the default.
-        told = [rule.then for rule in policy.rules if rule.id in degraded.fired]
-        assert STRICTNESS[degraded.decision] >= max(map(STRICTNESS.__getitem__, [default, *told, *failed.values()]))
-        # Nothing that cannot be told is let through.
-        assert not degraded.unknown or degraded.decision != "allow"
+        told = [rule.then for rule in policy.rules if rule.then and rule.id in degraded.fired]
+        demanded = [floor for floor in failed.values() if floor != "ignore"]
+        floor = max(map(STRICTNESS.__getitem__, [default, *told, *demanded, called_for(policy, degraded.fired)]))
+        assert STRICTNESS[degraded.decision] >= floor
+        # Nothing that cannot be told is let through: neither a verdict nor a score that could have reached a threshold.
+        open_ = [rule for rule in policy.rules if rule.id in degraded.unknown]
+        reached = called_for(policy, (*degraded.fired, *(rule.id for rule in open_ if (rule.score or 0) > 0)))
+        assert degraded.decision != "allow" or (reached == "allow" and not any(rule.then for rule in open_))
+        # What the score might still be lies between what it is and the most that is told of it.
+        assert full.score is not None
+        assert degraded.score_max is not None
+        assert full.score <= full.score_max <= degraded.score_max
 
 
 @settings(max_examples=150, deadline=None)
@@ -192,8 +229,31 @@ def test_rules_asked_together_say_what_each_says_alone(rules, outputs, missing):
     policy = compiled(rules, "allow")
     known = {tool: output for tool, output in outputs.items() if tool not in missing}
     evaluation = policy.evaluate(PAYMENT, known, dict.fromkeys(missing, "review"))
-    facts = policy.language.facts(flat(known))
+    facts = policy.language.facts(flat(known) | {"payment.amount_minor": PAYMENT.amount_minor, "payment.currency": PAYMENT.currency})
     truths = {rule.id: rule.expression.truth(facts) for rule in policy.rules}
-    assert evaluation.fired == tuple(identity for identity, truth in truths.items() if truth is True)
-    assert evaluation.unknown == tuple(identity for identity, truth in truths.items() if truth is None)
+    enforced = {rule.id for rule in policy.rules if rule.enforced}
+    true, open_ = ([identity for identity, truth in truths.items() if truth is wanted] for wanted in (True, None))
+    assert evaluation.fired == tuple(identity for identity in true if identity in enforced)
+    assert evaluation.unknown == tuple(identity for identity in open_ if identity in enforced)
+    assert evaluation.shadow_fired == tuple(identity for identity in true if identity not in enforced)
+    assert evaluation.shadow_unknown == tuple(identity for identity in open_ if identity not in enforced)
     assert policy.evaluate(PAYMENT, known, dict.fromkeys(missing, "review")) == evaluation
+
+
+@settings(max_examples=150, deadline=None)
+@given(RULES, st.sampled_from(["allow", "review"]), OUTPUTS, FLOORS)
+def test_shadow_rules_change_nothing_but_what_is_told_of_them(rules, default, outputs, floors):
+    assume(any(mode == "enforce" for *_, mode in rules))
+    policy = compiled(rules, default)
+    kept = {rule.id for rule in policy.rules if rule.enforced}
+    known = {tool: output for tool, output in outputs.items() if tool not in floors}
+    said = policy.evaluate(PAYMENT, known, floors)
+    alone = replace(policy, rules=tuple(rule for rule in policy.rules if rule.enforced), groups=tuple(enforced_only(policy.groups)))
+    assert alone.evaluate(PAYMENT, known, floors) == replace(said, shadow_fired=(), shadow_unknown=())
+    assert {*said.fired, *said.unknown} <= kept
+    assert not kept & {*said.shadow_fired, *said.shadow_unknown}
+
+
+def enforced_only(groups: Iterable[Group]) -> Iterator[Group]:
+    for group in groups:
+        yield Group(tuple(rule for rule in group.rules if rule.enforced), None)

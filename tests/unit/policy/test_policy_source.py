@@ -8,7 +8,7 @@ import pytest
 from policy_samples import ORIGIN, TOOLS, faults, rule
 
 from paynow.policy import compile_policy
-from paynow.policy.source import RULES_MAX, read_source
+from paynow.policy.source import RULE_KEYS, RULES_MAX, read_source
 
 GOOD = 'id = "r"\nwhen = "payment.amount_minor > 5"\nthen = "review"\nmessage = "m"\n'
 
@@ -58,19 +58,27 @@ def test_values_nested_without_end_are_refused():
     [
         ('defautl = "allow"', "1", "defautl", "unknown key; did you mean `default`?"),
         ("\n[[rules]]\n", "2", "rules", "unknown key; did you mean `rule`?"),
-        ("\n\n[limits]\nx = 1\n", "3", "limits", "unknown key; known are `default`, `rule`"),
+        ("\n\n[limits]\nx = 1\n", "3", "limits", "unknown key; known are `default`, `thresholds`, `rule`, `example_defaults`, `example`"),
         (f"[[rule]]\n{GOOD}mesage = 'x'\n", "6", "rule r", "unknown key `mesage`; did you mean `message`?"),
-        (f"[[rule]]\n{GOOD}[rule.more]\nx = 1\n", "1", "rule r", "unknown key `more`; known are `id`, `when`, `then`, `message`"),
+        (f"[[rule]]\n{GOOD}[rule.extra]\nx = 1\n", "6", "rule r", f"unknown key `extra`; known are {', '.join(f'`{key}`' for key in RULE_KEYS)}"),
     ],
 )
 def test_unknown_keys_are_refused_at_every_level(text, line, key, message):
     assert found(text) == [(line, key, message)]
 
 
-@pytest.mark.parametrize("key", ["id", "when", "then", "message"])
+LACKS = {
+    "id": "has no `id`",
+    "when": "has no condition: `when`, `currency` or `amount`",
+    "then": "has neither `then` nor `score`",
+    "message": "has no `message`",
+}
+
+
+@pytest.mark.parametrize("key", LACKS)
 def test_a_missing_key_is_refused_at_the_rules_header(key):
     rest = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(key))
-    assert found(f"\n[[rule]]\n{rest}") == [("2", "rule r" if key != "id" else "rule number 1", f"has no `{key}`")]
+    assert found(f"\n[[rule]]\n{rest}") == [("2", "rule r" if key != "id" else "rule number 1", LACKS[key])]
 
 
 @pytest.mark.parametrize("key", ["id", "when", "then", "message"])
