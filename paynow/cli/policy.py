@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from pathlib import Path
 
 import click
 
-from paynow.cli.common import config_option, json_option, load_settings, show_json, show_table, with_store
+from paynow.cli.common import config_option, json_option, load_settings, operator, show_json, show_table, with_store
 from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
@@ -85,7 +83,7 @@ async def _activated(store: Store, chosen: Policy) -> bool:
     active = await store.administration.active_policy()
     if active is not None and active.version == chosen.version:
         return False
-    await store.administration.activate_policy(chosen.version, chosen.text, _author())
+    await store.administration.activate_policy(chosen.version, chosen.text, operator())
     return True
 
 
@@ -106,11 +104,3 @@ def _compiled(file: Path | None, config_file: Path | None) -> Policy:
     except UnicodeDecodeError:
         raise ConfigurationRefused([ConfigurationFault(str(file), "", "is not UTF-8 text")]) from None
     return compile_for(plan, text, str(file))
-
-
-def _author() -> str:
-    """Who activated it; a user without a name, as containers have them, by number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

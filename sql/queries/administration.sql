@@ -39,16 +39,3 @@ insert into policies (version, body, author, active) values (%s, %s, %s, true) o
 with past as (update policies set active = false where active and version <> %(version)s returning 1), counted as (select count(*) from past)
 insert into policies (version, body, author, active) select %(version)s, %(body)s, %(author)s, true from counted
 on conflict (version) do update set active = true
-
--- name: add_listing
--- Puts a customer or payee on a list, or renews its reason and expiry.
-insert into lists (kind, subject, listing, reason, expires_at) values (%s::listed_kind, %s, %s::listing, %s, %s)
-on conflict (kind, subject, listing) do update set reason = excluded.reason, expires_at = excluded.expires_at, added_at = now()
-
--- name: remove_listing
--- Takes a customer or payee off a list.
-delete from lists where kind = %s::listed_kind and subject = %s and listing = %s::listing returning 1
-
--- name: listings
--- Everything on the lists.
-select kind::text, subject, listing::text, reason, added_at, expires_at from lists order by kind, listing, subject
