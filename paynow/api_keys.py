@@ -19,6 +19,9 @@ SCOPES = (
     "accounts:read",
     "cases:read",
     "cases:write",
+    "cases:admin",
+    "lists:read",
+    "lists:write",
     "events:read",
     "metrics:read",
 )

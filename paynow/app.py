@@ -13,6 +13,7 @@ import aiohttp
 from loguru import logger
 
 from paynow.agent import Agent, Observer, Plan, Ports, make_plan
+from paynow.cases.work import CaseWork
 from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
@@ -130,6 +131,7 @@ class Service:
 
         agent = self._agent(store, metrics)
         relay = self._relay(store, metrics)
+        wake_relay = relay.wake if relay is not None else lambda: None
         limiter = plugins.limiters[settings.rate_limit.backend].make(store.decisions.take)
         local_limiter = self._local_limiter(store)
         decide = Decide(
@@ -142,11 +144,13 @@ class Service:
             Observer(plugins.hook.paynow_payment_decided),
             tools=settings.agent.plan,
             on_review=settings.agent.on_review,
+            case_settings=settings.cases,
             clock=clock,
             local_limiter=local_limiter,
-            settled=relay.wake if relay is not None else lambda: None,
+            settled=wake_relay,
         )
         reservations = Reservations(store.payments)
+        case_work = CaseWork(store.cases, reservation_ttl_s=settings.reservations.ttl_s, resolved=wake_relay)
         completer = Completer(
             decide,
             store.decisions,
@@ -156,6 +160,7 @@ class Service:
             metrics,
             clock,
             on_review=settings.agent.on_review,
+            case_settings=settings.cases,
             every_s=COMPLETER_EVERY_S,
             deadline_s=settings.agent.deadline_ms / 1000,
             retention_h=settings.idempotency.retention_h,
@@ -166,7 +171,7 @@ class Service:
         self._run(self._chores(keyring, store, metrics), "chores")
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
-        services = Services(decide, reservations, store, keyring, metrics, await self._recent_events(), gate)
+        services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate)
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:
@@ -295,4 +300,8 @@ class Service:
                 await keyring.note_used()
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("the last use of keys could not be noted yet")
+            try:
+                metrics.cases(*await store.cases.waiting())
+            except Refusal as refusal:
+                logger.bind(error=refusal.code).debug("the cases that wait could not be counted")
             await self._clock.sleep(CHORES_EVERY_S)

@@ -7,7 +7,10 @@
     │   ├── MissingScope        403 missing_scope           a key without the scope
     │   ├── NotFound            404 not_found
     │   ├── MethodNotAllowed    405 method_not_allowed
+    │   ├── CaseHeld            409 case_held               another key has claimed the case
+    │   ├── CaseResolved        409 case_resolved           the case was approved or declined before
     │   ├── InFlight            409 in_flight               the same key is still being decided
+    │   ├── InsufficientFunds   409 insufficient_funds      a case cannot be approved, the money is not there
     │   ├── ReservationEnded    409 reservation_ended       the reservation has ended the other way
     │   ├── NotReserved         409 not_reserved            the payment holds no money
     │   ├── BodyTooLarge        413 body_too_large
@@ -92,7 +95,7 @@ class MissingScope(Refusal):
 
 
 class NotFound(Refusal):
-    """There is no such route, payment, account or case."""
+    """There is no such route, payment, account, case or list entry."""
 
     status, code, title = 404, "not_found", "Not found"
 
@@ -103,11 +106,35 @@ class MethodNotAllowed(Refusal):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
+class CaseHeld(Refusal):
+    """Another API key has claimed the case: `heldBy` is its id. Nothing was changed. It can be claimed when that key, or one with the scope
+    `cases:admin`, unclaims it."""
+
+    status, code, title = 409, "case_held", "The case is held by another key"
+
+    def __init__(self, detail: str = "", *, held_by: str | None = None) -> None:
+        super().__init__(detail)
+        self.held_by = held_by
+
+
+class CaseResolved(Refusal):
+    """The case was approved or declined before, in another way or by another key; the detail says which. What it came to stays."""
+
+    status, code, title = 409, "case_resolved", "The case is resolved already"
+
+
 class InFlight(Refusal):
     """Another request with the same idempotency key is still being decided and did not finish while this one waited.
     Ask again with the same key after `Retry-After`: you will get the one decision."""
 
     status, code, title, retryable = 409, "in_flight", "The same key is still being decided", True
+
+
+class InsufficientFunds(Refusal):
+    """The available balance does not cover the amount of the case's payment, so it cannot be approved now. Nothing has moved, and the case stays
+    as it was: approve it when there is money, or decline it."""
+
+    status, code, title = 409, "insufficient_funds", "The available balance does not cover the amount"
 
 
 class ReservationEnded(Refusal):
@@ -169,7 +196,7 @@ class StoreUnavailable(Refusal):
 
 class OutcomeUnknown(Refusal):
     """The connection was lost while the request was being carried out: it may have been, or may still be. Send the same request again:
-    the same idempotency key gets the one decision, a capture or release that was done gets the same answer."""
+    the same idempotency key gets the one decision, a capture, a release or the work on a case that was done gets the same answer."""
 
     status, code, title, retryable = 503, "outcome_unknown", "It is not known whether the request was carried out", True
 

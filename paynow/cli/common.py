@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -109,6 +110,14 @@ def with_store(config_file: Path | None, work: Callable[[Store], Awaitable[Resul
 
     with ready_database(config_file) as dsn:
         return asyncio.run(run(dsn))
+
+
+def operator() -> str:
+    """Who runs the command; a user without a name, as containers have them, by number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def show_json(document: Any) -> None:

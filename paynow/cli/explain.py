@@ -73,7 +73,7 @@ async def _find(store: Store, payment_id: UUID) -> _Found:
     payment = await store.payments.find(payment_id)
     if payment is None:
         raise NoSuchPayment(f"there is no payment {payment_id}")
-    case = await store.payments.find_case(payment.case_id) if payment.case_id else None
+    case = await store.cases.find(payment.case_id) if payment.case_id else None
     return _Found(payment, case, await store.administration.policy(payment.policy_version))
 
 

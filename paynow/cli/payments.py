@@ -7,17 +7,16 @@ import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paynow.cli import EXIT_FAULT, EXIT_REFUSED
-from paynow.cli.common import config_option, json_option, load_settings, show_json
+from paynow.cli.calling import api_key, url_option
+from paynow.cli.common import config_option, json_option, show_json
 from paynow.cli.sending import Sender, Tally, percentile
 from paynow.clock import Clock
-from paynow.errors import ConfigurationFault, ConfigurationRefused
 from paynow.payments.payment_file import PaymentFileRefused, PaymentLine, read_payments
 
 FAULTS_SHOWN = 20
@@ -29,33 +28,20 @@ def payments() -> None:
     """Send payments through a running service."""
 
 
-def _checked_url(context: click.Context, parameter: click.Parameter, url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and not (parts.query or parts.fragment)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise click.BadParameter("expected the service's address, like http://127.0.0.1:8080")
-    return url
-
-
 @payments.command()
 @click.argument("file", metavar="FILE.csv", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, callback=_checked_url, help="Where the service listens.")
+@url_option
 @click.option("--concurrency", type=click.IntRange(1, CONCURRENCY_MAX), default=16, show_default=True, help="Payments under way at once.")
 @click.option("--limit", type=click.IntRange(min=1), help="Send only the first so many payments.")
 @config_option
 @json_option
 def replay(*, file: Path, url: str, concurrency: int, limit: int | None, config_file: Path | None, as_json: bool) -> None:
     """Send customer_id,payee_id,amount,currency and perhaps idempotency_key with the key in API_KEY. The same file again moves no money again."""
-    api_key = load_settings(config_file).settings.secrets.api_key
-    if not api_key:
-        raise ConfigurationRefused([ConfigurationFault("environment", "API_KEY", "is not set: it has to be a key with the scope payments:decide")])
+    key = api_key(config_file, "payments:decide")
     chosen = list(islice(_read(file), limit))
     with _bar() as bar:
         task = bar.add_task("payments", total=len(chosen))
-        sender = Sender(url, api_key, concurrency=concurrency, clock=Clock(), sent=lambda: bar.advance(task))
+        sender = Sender(url, key, concurrency=concurrency, clock=Clock(), sent=lambda: bar.advance(task))
         tally = asyncio.run(sender(chosen))
     for line, code in tally.failures:
         click.echo(f"{file}:{line}: {code}", err=True)

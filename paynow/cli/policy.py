@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from dataclasses import asdict
 from difflib import unified_diff
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paynow.cli.common import config_option, json_option, load_settings, show_json, show_table, with_store
+from paynow.cli.common import config_option, json_option, load_settings, operator, show_json, show_table, with_store
 from paynow.cli.parameters import PlainText
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
@@ -119,7 +117,7 @@ def show(version: str | None, config_file: Path | None) -> None:
 def activate(file: Path | None, config_file: Path | None) -> None:
     """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it within a second."""
     chosen = _compiled(file, config_file)
-    if with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, _author())):
+    if with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, operator())):
         click.echo(f"{chosen.version} is the active policy; services that run take it within a second")
     else:
         click.echo(f"{chosen.version} was the active policy already; nothing was changed")
@@ -140,7 +138,7 @@ def rollback(version: str | None, config_file: Path | None) -> None:
     instead_of = active.version if active else None
     done = with_store(
         config_file,
-        lambda store: store.administration.activate_policy(compiled.version, chosen.body, _author(), cause="rolled_back", instead_of=instead_of),
+        lambda store: store.administration.activate_policy(compiled.version, chosen.body, operator(), cause="rolled_back", instead_of=instead_of),
     )
     if not done:
         raise NoSuchPolicy("another policy was made the active one meanwhile; nothing was changed")
@@ -227,11 +225,3 @@ def _fitted(text: str, origin: str, config_file: Path | None) -> tuple[Settings,
     plugins = load_plugins(loaded.settings, origin_of=loaded.origin_of)
     plan = make_plan(loaded.settings.agent, plugins.tools, origin_of=loaded.origin_of)
     return loaded.settings, plan, compile_for(plan, text, origin)
-
-
-def _author() -> str:
-    """Who activated it; a user without a name, as containers have them, by number."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

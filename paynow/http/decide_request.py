@@ -8,16 +8,13 @@ from typing import Any
 from marshmallow import ValidationError
 
 from paynow.errors import FieldFault, InvalidRequest
+from paynow.http.forms import Form
 from paynow.http.schemas import DecideSchema, Fault, amount_minor
 from paynow.payments.decide import DecideRequest
 from paynow.payments.fingerprint import fingerprint
 
-_SCHEMA = DecideSchema()
-_FIELDS = {field.data_key or name: field for name, field in _SCHEMA.fields.items()}
-KNOWN_FIELDS = frozenset(_FIELDS)
-UNKNOWN_SHOWN_MAX = 10
-# A name that is repeated in an answer: letters only, so that it cannot carry a number or an address.
-_REPEATABLE = re.compile(r"[A-Za-z_]{1,32}\Z")
+_FORM = Form(DecideSchema())
+KNOWN_FIELDS = _FORM.known
 
 
 def read_decide_request(document: dict[str, Any], header_keys: list[str], request_id: str) -> DecideRequest:
@@ -34,13 +31,13 @@ def read_decide_request(document: dict[str, Any], header_keys: list[str], reques
         faults.append(FieldFault("idempotencyKey", "required", "is missing: send it in the body or as the header Idempotency-Key"))
         document = {name: value for name, value in document.items() if name != "idempotencyKey"}
     try:
-        values = _SCHEMA.load(document)
+        values = _FORM.load(document)
     except ValidationError as error:
-        raise InvalidRequest("One or more fields are wrong", errors=faults + _faults(error.messages, document)) from None
+        raise InvalidRequest("One or more fields are wrong", errors=faults + _FORM.faults(error.messages, document)) from None
     try:
         minor = amount_minor(values["amount"], values["currency"])
     except Fault as fault:
-        faults += _faults({"amount": fault.messages}, document)
+        faults += _FORM.faults({"amount": fault.messages}, document)
     if faults:
         raise InvalidRequest("One or more fields are wrong", errors=faults)
     customer, payee, currency = values["customer_id"], values["payee_id"], values["currency"]
@@ -58,19 +55,3 @@ def _header_key(header_keys: list[str], faults: list[FieldFault]) -> str | None:
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = re.sub(r'\\(["\\])', r"\1", key[1:-1])
     return key
-
-
-def _faults(messages: Any, document: dict[str, Any]) -> list[FieldFault]:
-    found = []
-    for name in (name for name in _FIELDS if name in messages):
-        about, expected = messages[name], getattr(_FIELDS[name], "expected", "is needed")
-        if isinstance(about, dict):
-            found.append(FieldFault(name, about["code"], about["message"]))
-        elif name in document:
-            found.append(FieldFault(name, "type", expected))
-        else:
-            found.append(FieldFault(name, "required", f"is missing: it {expected}"))
-    # A small body can hold thousands of wrong names: the answer names a few of them, in an order that does not change.
-    unknown = sorted({name if _REPEATABLE.match(name) else "body" for name in messages.keys() - KNOWN_FIELDS})
-    about_unknown = f"is not a field of this request; the fields are {', '.join(sorted(KNOWN_FIELDS))}"
-    return found + [FieldFault(name, "unknown", about_unknown) for name in unknown[:UNKNOWN_SHOWN_MAX]]

@@ -70,7 +70,35 @@ _CASE = {
     "amount": "2500.00",
     "currency": "USD",
     "reasons": [_LARGE],
+    "priority": 1,
     "openedAt": "2026-11-24T10:00:01.000Z",
+    "dueAt": "2026-11-25T10:00:01.000Z",
+    "overdue": False,
+    "holder": None,
+    "claimedAt": None,
+    "label": None,
+    "resolvedBy": None,
+    "resolvedAt": None,
+    "reservedUntil": None,
+}
+_CLAIMED = {**_CASE, "status": "claimed", "holder": "4xe4qtejtuaf", "claimedAt": "2026-11-24T10:05:00.000Z"}
+_RESOLVED = {**_CASE, "resolvedBy": "4xe4qtejtuaf", "resolvedAt": "2026-11-24T10:20:00.000Z"}
+_APPROVED = {**_RESOLVED, "status": "approved", "reservedUntil": "2026-12-01T10:20:00.000Z"}
+_HISTORY = [
+    {"act": "claimed", "keyId": "4xe4qtejtuaf", "at": "2026-11-24T10:05:00.000Z"},
+    {"act": "noted", "keyId": "4xe4qtejtuaf", "at": "2026-11-24T10:15:00.000Z", "note": "Called the customer: the invoice is genuine"},
+    {"act": "approved", "keyId": "4xe4qtejtuaf", "at": "2026-11-24T10:20:00.000Z"},
+    {"act": "labelled", "keyId": "4xe4qtejtuaf", "at": "2026-11-24T10:20:30.000Z", "label": "false_positive"},
+]
+
+_ENTRY = {"kind": "customer", "id": "c_666", "list": "block"}
+_LISTING = {
+    **_ENTRY,
+    "state": "valid",
+    "reason": "fraud ring",
+    "author": "4xe4qtejtuaf",
+    "addedAt": "2026-11-24T10:00:00.000Z",
+    "expiresAt": "2027-01-31T12:00:00.000Z",
 }
 
 _EVENT = {
@@ -103,7 +131,12 @@ _METRICS = {
     "tools": {"getBalance": {"calls": 1286, "failures": 2, "p95Latency": 2.2}},
 }
 
-REQUESTS: dict[str, dict[str, Any]] = {"decide": {**_FACTS, "idempotencyKey": "6f1c0d52"}}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "decide": {**_FACTS, "idempotencyKey": "6f1c0d52"},
+    "note_case": {"note": "Called the customer: the invoice is genuine"},
+    "label_case": {"label": "false_positive"},
+    "put_listing": {"reason": "fraud ring", "expiresAt": "2027-01-31T12:00:00Z"},
+}
 """The body that each route takes, by the route's name. The demo's accounts make it work as it stands."""
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -113,8 +146,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "capture": {**_ENDED, "status": "captured"},
     "release": {**_ENDED, "status": "released"},
     "account": {"customerId": "c_123", "balances": [{"currency": "USD", "available": "9874.50", "reserved": "125.50"}]},
-    "case": _CASE,
+    "case": {**_APPROVED, "label": "false_positive", "history": _HISTORY},
     "cases_page": {"items": [_CASE], "nextCursor": None},
+    "claim_case": _CLAIMED,
+    "unclaim_case": _CASE,
+    "approve_case": _APPROVED,
+    "decline_case": {**_RESOLVED, "status": "declined"},
+    "note_case": _CLAIMED,
+    "label_case": {**_APPROVED, "label": "false_positive"},
+    "lists_page": {"items": [_LISTING], "nextCursor": None},
+    "put_listing": _LISTING,
+    "remove_listing": {**_ENTRY, "removed": True},
     "recent_events": {"items": [_EVENT], "nextCursor": None},
     "metrics_summary": _METRICS,
     "healthz": {"status": "ok"},

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import orjson
 from aiohttp import web
-from multidict import CIMultiDict
 
 from paynow.clock import rfc3339
 from paynow.errors import NotFound, Refusal, StoreUnavailable
 from paynow.http import paging
+from paynow.http.answers import JSON
+from paynow.http.answers import json_answer as _json
+from paynow.http.answers import path_id as _id
 from paynow.http.body import read_json_object
 from paynow.http.decide_request import KNOWN_FIELDS, read_decide_request
 from paynow.http.middlewares import REQUEST_ID, TOLD
@@ -24,12 +26,9 @@ from paynow.money import to_text
 from paynow.observability.metrics import CONTENT_TYPE
 from paynow.payments.answer import payment_json, reservation_held
 from paynow.payments.reservations import EndedReservation
-from paynow.store.records import StoredCase, StoredPayment
+from paynow.store.records import StoredPayment
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_JSON = CIMultiDict({"Content-Type": "application/json"})
-CASE_STATUSES = ("open", "claimed", "approved", "declined")
 
 
 async def decide(request: web.Request) -> web.Response:
@@ -39,7 +38,7 @@ async def decide(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     with services.gate:
         answer = await services.decide(asked)
-    response = web.Response(body=answer.body, headers=_JSON)
+    response = web.Response(body=answer.body, headers=JSON)
     if answer.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     elif answer.told is not None:
@@ -98,23 +97,6 @@ async def account(request: web.Request) -> web.Response:
     return _json({"customerId": customer_id, "balances": balances})
 
 
-async def cases_page(request: web.Request) -> web.Response:
-    """`GET /api/cases`."""
-    query = paging.read(request, filters={"status": CASE_STATUSES})
-    found = await request.app[SERVICES].store.payments.cases(
-        status=query.filters.get("status"), before=paging.uuid_cursor(query.cursor), limit=query.limit + 1
-    )
-    return _json(paging.page(found, query.limit, _case, lambda case: case.case_id))
-
-
-async def case(request: web.Request) -> web.Response:
-    """`GET /api/cases/{caseId}`."""
-    found = await request.app[SERVICES].store.payments.find_case(_id(request, "caseId", "case"))
-    if found is None:
-        raise NotFound("There is no such case")
-    return _json(_case(found))
-
-
 async def recent_events(request: web.Request) -> web.Response:
     """`GET /api/events/recent`."""
     recent = request.app[SERVICES].recent_events
@@ -151,17 +133,6 @@ async def readyz(request: web.Request) -> web.Response:
     except Refusal as refusal:
         return _json({"status": refusal.code}, status=503)
     return _json({"status": "ok"}) if ready else _json({"status": StoreUnavailable.code}, status=503)
-
-
-def _json(document: Any, *, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, headers=_JSON)
-
-
-def _id(request: web.Request, name: str, what: str) -> UUID:
-    try:
-        return UUID(request.match_info[name])
-    except ValueError:
-        raise NotFound(f"There is no such {what}") from None
 
 
 def _text(value: UUID | None) -> str | None:
@@ -201,16 +172,3 @@ def _ended(ended: EndedReservation) -> web.Response:
             "endedAt": rfc3339(ended.ended_at),
         }
     )
-
-
-def _case(found: StoredCase) -> dict[str, Any]:
-    return {
-        "caseId": str(found.case_id),
-        "paymentId": str(found.payment_id),
-        "customerId": found.customer_id,
-        "status": found.status,
-        "amount": to_text(found.amount_minor, found.currency),
-        "currency": found.currency,
-        "reasons": found.reasons,
-        "openedAt": rfc3339(found.opened_at),
-    }

@@ -21,6 +21,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CALLER_ID = web.RequestKey("caller_id", str)
+CALLER_SCOPES = web.RequestKey("caller_scopes", frozenset)
 TOLD = web.RequestKey("told", Told)
 """What the handler adds to the request's line in the log: a decision and its request share one."""
 
@@ -107,6 +108,7 @@ async def authentication(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     caller = await request.app[SERVICES].keyring.authenticate(_presented(request))
     request[CALLER_ID] = caller.key_id
+    request[CALLER_SCOPES] = caller.scopes
     if route is not None and route.scope not in caller.scopes:
         raise MissingScope(f"The API key lacks the scope {route.scope}")
     return await handler(request)

@@ -18,6 +18,9 @@ import paynow
 from paynow import errors
 from paynow.errors import Refusal
 from paynow.http import examples
+from paynow.http.case_handlers import KEY_ID_PATTERN
+from paynow.http.case_schemas import Choice, Prose
+from paynow.http.list_schemas import KINDS, LISTS, Moment
 from paynow.http.routing import ROUTES, Parameter, Route, refusals_of
 from paynow.http.schemas import AMOUNT_PATTERN, ID_PATTERN, KEY_PATTERN, Amount, CurrencyCode, PlainText, ProblemSchema
 from paynow.payments.answer import INSUFFICIENT_FUNDS
@@ -38,6 +41,7 @@ TAGS = {
     "payments": "Decide, read, capture and release payments.",
     "accounts": "What customers may spend, and what is reserved.",
     "cases": "Payments that people review.",
+    "lists": "Customers and payees that the policy may treat otherwise.",
     "events": "What happened, as CloudEvents.",
     "metrics": "Figures for dashboards and alerts.",
     "health": "For load balancers and supervisors.",
@@ -49,12 +53,22 @@ _PATH_PARAMETERS: dict[str, tuple[str, Json]] = {
     "paymentId": ("The payment's id, as the decision named it", _UUID),
     "caseId": ("The case's id", _UUID),
     "customerId": ("The customer's id", {"type": "string", "pattern": ID_PATTERN}),
+    "kind": ("Who stands on the list", {"type": "string", "enum": list(KINDS)}),
+    "id": ("The customer's or payee's id", {"type": "string", "pattern": ID_PATTERN}),
+    "list": ("The list", {"type": "string", "enum": list(LISTS)}),
     "name": ("A file's name", {"type": "string"}),
     "code": ("The `code` of a problem", {"type": "string", "enum": [refusal.code for refusal in errors.refusals()]}),
 }
 _QUERY_FORMS: dict[str, Json] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
     "customerId": {"type": "string", "pattern": ID_PATTERN},
+    "id": {"type": "string", "pattern": ID_PATTERN},
+    "holder": {"type": "string", "pattern": KEY_ID_PATTERN},
+    "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    "amountMin": {"type": "string", "pattern": AMOUNT_PATTERN},
+    "amountMax": {"type": "string", "pattern": AMOUNT_PATTERN},
+    "ageMin": {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"},
+    "ageMax": {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"},
 }
 _HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "The request's id: yours, if it was sane", "required": True, "schema": {"type": "string"}},
@@ -129,6 +143,9 @@ def _teach(plugin: MarshmallowPlugin) -> None:
     """What our own fields look like in JSON Schema, and what the schemas say of themselves."""
     plugin.map_to_openapi_type(PlainText, "string", None)
     plugin.map_to_openapi_type(CurrencyCode, "string", None)
+    plugin.map_to_openapi_type(Prose, "string", None)
+    plugin.map_to_openapi_type(Choice, "string", None)
+    plugin.map_to_openapi_type(Moment, "string", "date-time")
     plugin.map_to_openapi_type(Amount, ["string", "number"], None)
     assert plugin.converter is not None
     plugin.converter.add_attribute_function(_form_of)
@@ -142,6 +159,10 @@ def _form_of(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:
             return {"pattern": "^[A-Z]{3}$"}
         case Amount():
             return {"pattern": AMOUNT_PATTERN, "exclusiveMinimum": 0}
+        case Prose():
+            return {"minLength": 1, "maxLength": field.length_max}
+        case Choice():
+            return {"enum": list(field.words)}
     return {}
 
 

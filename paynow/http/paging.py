@@ -13,7 +13,7 @@ from uuid import UUID
 from aiohttp import web
 
 from paynow.errors import FieldFault, InvalidRequest
-from paynow.http.schemas import ID_PATTERN
+from paynow.http.schemas import ID_PATTERN, Fault
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
@@ -30,11 +30,12 @@ class PageQuery:
 
     limit: int
     cursor: str | None
-    filters: Mapping[str, str]
+    filters: Mapping[str, Any]
 
 
-def read(request: web.Request, *, filters: Mapping[str, Sequence[str]]) -> PageQuery:
-    """The page that is asked for. A filter with words takes one of them, one without takes an id. Raises `InvalidRequest` with all faults."""
+def read(request: web.Request, *, filters: Mapping[str, Sequence[str] | Callable[[str], Any]]) -> PageQuery:
+    """The page that is asked for. A filter with words takes one of them, one without takes an id, and one that is a function gives what the
+    function makes of it (or raises `Fault`). Raises `InvalidRequest` with all faults."""
     faults: list[FieldFault] = []
     known = {*filters, "limit", "cursor"}
     if any(name not in known for name in request.query):
@@ -46,10 +47,16 @@ def read(request: web.Request, *, filters: Mapping[str, Sequence[str]]) -> PageQ
             limit = int(text)
         else:
             faults.append(FieldFault("limit", "range", f"must be a whole number from 1 to {LIMIT_MAX}"))
-    chosen = {name: request.query[name] for name in filters if name in request.query}
+    chosen: dict[str, Any] = {name: request.query[name] for name in filters if name in request.query}
     for name, value in chosen.items():
         words = filters[name]
-        if words and value not in words:
+        if callable(words):
+            try:
+                chosen[name] = words(value)
+            except Fault as fault:
+                assert isinstance(fault.messages, dict)
+                faults.append(FieldFault(name, fault.messages["code"], fault.messages["message"]))
+        elif words and value not in words:
             faults.append(FieldFault(name, "choice", f"must be one of {', '.join(words)}"))
         elif not words and not is_id(value):
             faults.append(FieldFault(name, "format", "must be 1 to 64 of the characters A-Z a-z 0-9 _ . : -"))
@@ -58,7 +65,7 @@ def read(request: web.Request, *, filters: Mapping[str, Sequence[str]]) -> PageQ
     return PageQuery(limit, request.query.get("cursor"), chosen)
 
 
-def page(found: Sequence[Item], limit: int, show: Callable[[Item], dict[str, Any]], position: Callable[[Item], UUID | int]) -> dict[str, Any]:
+def page(found: Sequence[Item], limit: int, show: Callable[[Item], dict[str, Any]], position: Callable[[Item], UUID | int | str]) -> dict[str, Any]:
     """A page out of `limit + 1` items at most: one more than fits says that there is a next page."""
     items = found[:limit]
     more = len(found) > limit
@@ -68,6 +75,16 @@ def page(found: Sequence[Item], limit: int, show: Callable[[Item], dict[str, Any
 def uuid_cursor(cursor: str | None) -> UUID | None:
     """The id that a cursor of ours holds."""
     return None if cursor is None else _decoded(cursor, UUID)
+
+
+def text_cursor(cursor: str | None, parts: re.Pattern[str]) -> tuple[str, ...] | None:
+    """The parts of the text that a cursor of ours holds, which the pattern matches as a whole."""
+    if cursor is None:
+        return None
+    match = parts.fullmatch(_decoded(cursor, str))
+    if match is None:
+        raise no_cursor()
+    return match.groups()
 
 
 def integer_cursor(cursor: str | None) -> int | None:
@@ -80,7 +97,7 @@ def is_id(text: str) -> bool:
     return _ID.match(text) is not None
 
 
-def _encoded(position: UUID | int) -> str:
+def _encoded(position: UUID | int | str) -> str:
     return base64.urlsafe_b64encode(str(position).encode()).decode().rstrip("=")
 
 
@@ -91,5 +108,10 @@ def _decoded(cursor: str, kind: Callable[[str], Any]) -> Any:
         position = None
     # Decoding skips what it does not know, so a cursor is ours only if it is what we would have written.
     if position is None or _encoded(position) != cursor:
-        raise InvalidRequest("The query cannot be answered", errors=[FieldFault("cursor", "format", "must be a nextCursor of this route")])
+        raise no_cursor()
     return position
+
+
+def no_cursor() -> InvalidRequest:
+    """What is told of a cursor that is none of ours."""
+    return InvalidRequest("The query cannot be answered", errors=[FieldFault("cursor", "format", "must be a nextCursor of this route")])

@@ -38,6 +38,8 @@ def problem(refusal: Refusal, request_id: str) -> web.Response:
     }
     if refusal.errors:
         document["errors"] = [{"field": fault.field, "code": fault.code, "message": fault.message} for fault in refusal.errors]
+    if isinstance(refusal, errors.CaseHeld) and refusal.held_by is not None:
+        document["heldBy"] = refusal.held_by
     response = web.Response(body=orjson.dumps(document), status=refusal.status, content_type="application/problem+json")
     retry_after_s = refusal.retry_after_s
     if retry_after_s is None and refusal.retryable:

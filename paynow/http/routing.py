@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from marshmallow import Schema
 
 from paynow import errors
+from paynow.cases.work import LABELS
 from paynow.errors import Refusal
-from paynow.http import schemas
+from paynow.http import case_schemas, list_schemas, schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ _CURSOR = Parameter("cursor", "`nextCursor` of the page before")
 _LIMIT = Parameter("limit", "How many, 1 to 200; 50 if it is not said")
 _READ = (errors.StoreUnavailable, errors.Overloaded)
 _WRITE = (*_READ, errors.OutcomeUnknown)
+_CASE_WORK = (errors.NotFound, errors.CaseHeld, errors.CaseResolved, *_WRITE)
+_CASE_TEXT = (errors.InvalidRequest, errors.NotFound, errors.BodyTooLarge, errors.NotJson, *_WRITE)
 # What the check of a key may end in. The store's refusals are among them, because that is where keys are kept.
 _DOOR = (errors.NotAuthenticated, errors.MissingScope, errors.RateLimited, errors.LimiterUnavailable, *_READ)
 
@@ -124,9 +127,26 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/api/cases",
         "cases:read",
-        "The review queue, newest first",
-        schemas.CasePageSchema,
-        query=(Parameter("status", "Only cases with this status", ("open", "claimed", "approved", "declined")), _LIMIT, _CURSOR),
+        "The review queue: newest first, or in the order of urgency",
+        case_schemas.CasePageSchema,
+        query=(
+            Parameter("status", "Only cases with this status", case_schemas.STATUSES),
+            Parameter("holder", "Only cases that this key has claimed"),
+            Parameter("label", "Only cases with this label", LABELS),
+            Parameter("currency", "Only cases in this currency"),
+            Parameter("amountMin", "Only cases of at least this amount, in major units of `currency`, which is needed then"),
+            Parameter("amountMax", "Only cases of at most this amount, as above"),
+            Parameter("ageMin", "Only cases that were opened at least so long ago, such as `2h`"),
+            Parameter("ageMax", "Only cases that were opened at most so long ago, such as `7d`"),
+            Parameter("overdue", "`true`: only cases that are not resolved and past their due time", ("true", "false")),
+            Parameter(
+                "order",
+                "`newest` first, if it is not said; `urgent`: what is not resolved, the highest priority first, then as it is due",
+                ("newest", "urgent"),
+            ),
+            _LIMIT,
+            _CURSOR,
+        ),
         refusals=(errors.InvalidRequest, *_READ),
     ),
     Route(
@@ -134,9 +154,100 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/api/cases/{caseId}",
         "cases:read",
-        "One case",
-        schemas.CaseSchema,
+        "One case with its history",
+        case_schemas.CaseWithHistorySchema,
         refusals=(errors.NotFound, *_READ),
+    ),
+    Route(
+        "claim_case",
+        "POST",
+        "/api/cases/{caseId}/claim",
+        "cases:write",
+        "The case is the acting key's, and nobody else resolves it meanwhile; a repeat by its holder changes nothing",
+        case_schemas.CaseSchema,
+        refusals=_CASE_WORK,
+    ),
+    Route(
+        "unclaim_case",
+        "POST",
+        "/api/cases/{caseId}/unclaim",
+        "cases:write",
+        "The case is open again: by its holder, or by a key that has the scope cases:admin too",
+        case_schemas.CaseSchema,
+        refusals=_CASE_WORK,
+    ),
+    Route(
+        "approve_case",
+        "POST",
+        "/api/cases/{caseId}/approve",
+        "cases:write",
+        "The payment may move: its money is reserved now; by the case's holder, or by anybody while it is open; a repeat gives the same answer",
+        case_schemas.CaseSchema,
+        refusals=(errors.InsufficientFunds, *_CASE_WORK),
+    ),
+    Route(
+        "decline_case",
+        "POST",
+        "/api/cases/{caseId}/decline",
+        "cases:write",
+        "The payment does not move; by the case's holder, or by anybody while it is open; a repeat gives the same answer",
+        case_schemas.CaseSchema,
+        refusals=_CASE_WORK,
+    ),
+    Route(
+        "note_case",
+        "POST",
+        "/api/cases/{caseId}/note",
+        "cases:write",
+        "Adds a note to the case's history, at any time; the same note by the same key right after is the same note",
+        case_schemas.CaseSchema,
+        case_schemas.NoteSchema,
+        refusals=_CASE_TEXT,
+    ),
+    Route(
+        "label_case",
+        "POST",
+        "/api/cases/{caseId}/label",
+        "cases:write",
+        "Says what the case turned out to be, at any time; the last label counts",
+        case_schemas.CaseSchema,
+        case_schemas.LabelSchema,
+        refusals=_CASE_TEXT,
+    ),
+    Route(
+        "lists_page",
+        "GET",
+        "/api/lists",
+        "lists:read",
+        "The allow and block lists, what has expired too, by kind, id and list",
+        list_schemas.ListingPageSchema,
+        query=(
+            Parameter("kind", "Only entries of this kind", list_schemas.KINDS),
+            Parameter("id", "Only entries of this customer or payee"),
+            Parameter("list", "Only entries of this list", list_schemas.LISTS),
+            _LIMIT,
+            _CURSOR,
+        ),
+        refusals=(errors.InvalidRequest, *_READ),
+    ),
+    Route(
+        "put_listing",
+        "PUT",
+        "/api/lists/{kind}/{id}/{list}",
+        "lists:write",
+        "Puts a customer or payee on a list, or renews its reason and expiry; the next payment sees it",
+        list_schemas.ListingSchema,
+        list_schemas.PutListingSchema,
+        refusals=(errors.InvalidRequest, errors.NotFound, errors.BodyTooLarge, errors.NotJson, *_WRITE),
+    ),
+    Route(
+        "remove_listing",
+        "DELETE",
+        "/api/lists/{kind}/{id}/{list}",
+        "lists:write",
+        "Takes a customer or payee off a list; a repeat changes nothing",
+        list_schemas.RemovedListingSchema,
+        refusals=(errors.InvalidRequest, errors.NotFound, *_WRITE),
     ),
     Route(
         "recent_events",

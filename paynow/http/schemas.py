@@ -238,26 +238,6 @@ class AccountSchema(Schema):
     balances = fields.List(fields.Nested(BalanceSchema), required=True)
 
 
-class CaseSchema(Schema):
-    """A review for people."""
-
-    case_id = fields.UUID(data_key="caseId", required=True)
-    payment_id = fields.UUID(data_key="paymentId", required=True)
-    customer_id = fields.String(data_key="customerId", required=True)
-    status = fields.String(required=True, validate=validate.OneOf(("open", "claimed", "approved", "declined")))
-    amount = fields.String(required=True)
-    currency = fields.String(required=True)
-    reasons = fields.List(fields.Nested(ReasonSchema), required=True)
-    opened_at = fields.DateTime(data_key="openedAt", required=True, format="iso")
-
-
-class CasePageSchema(Schema):
-    """Cases, newest first; `nextCursor` is null on the last page."""
-
-    items = fields.List(fields.Nested(CaseSchema), required=True)
-    next_cursor = fields.String(data_key="nextCursor", required=True, allow_none=True)
-
-
 class EventSchema(Schema):
     """A CloudEvents 1.0 event in JSON format."""
 
@@ -340,3 +320,4 @@ class ProblemSchema(Schema):
     retryable = fields.Boolean(required=True)
     request_id = fields.String(data_key="requestId", required=True)
     errors = fields.List(fields.Nested(FieldFaultSchema))
+    held_by = fields.String(data_key="heldBy", metadata={"description": "With `case_held`: the id of the key that has claimed the case"})

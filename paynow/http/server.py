@@ -6,10 +6,13 @@ from aiohttp import HttpVersion11, web
 from loguru import logger
 
 from paynow.clock import Clock
-from paynow.http import docs, handlers, middlewares
+from paynow.http import case_handlers, docs, handlers, list_handlers, middlewares
 from paynow.http.connections import Runner
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
+
+HANDLERS = (handlers, case_handlers, list_handlers, docs)
+"""The modules that hold one function a route."""
 
 
 def make_application(services: Services, *, request_max_bytes: int) -> web.Application:
@@ -20,12 +23,17 @@ def make_application(services: Services, *, request_max_bytes: int) -> web.Appli
     )
     app[SERVICES] = services
     for route in ROUTES:
-        handler = getattr(handlers, route.name, None) or getattr(docs, route.name)
+        handler = handler_of(route)
         path = _path(route)
         app.router.add_route(route.method, path, handler, name=route.name, expect_handler=_go_on)
         if route.method == "GET":
             app.router.add_route("HEAD", path, handler, expect_handler=_go_on)
     return app
+
+
+def handler_of(route: Route) -> handlers.Handler:
+    """The function that has the route's name."""
+    return next(getattr(module, route.name) for module in HANDLERS if hasattr(module, route.name))
 
 
 def _path(route: Route) -> str:

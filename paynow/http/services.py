@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from paynow.cases.work import CaseWork
 from paynow.http.gate import Gate
 from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
@@ -21,6 +22,7 @@ class Services:
 
     decide: Decide
     reservations: Reservations
+    case_work: CaseWork
     store: Store
     keyring: Keyring
     metrics: Metrics

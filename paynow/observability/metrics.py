@@ -103,6 +103,7 @@ class Metrics:
         self._of_tools()
         self._of_the_store()
         self._of_events()
+        self._of_cases()
 
     def _of_requests(self) -> None:
         self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
@@ -146,6 +147,11 @@ class Metrics:
         self._buried = self._counter("paynow_dead_letters", "Events that a sink refused for good and that were put aside", "sink")
         self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that wait for delivery", "livemostrecent")
         self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery", "livemostrecent")
+
+    def _of_cases(self) -> None:
+        self._cases_waiting = self._gauge("paynow_cases_waiting", "Cases that are not resolved", "livemostrecent")
+        self._cases_overdue = self._gauge("paynow_cases_overdue", "Cases that are not resolved and past their due time", "livemostrecent")
+        self._cases_oldest = self._gauge("paynow_cases_oldest_seconds", "Age of the oldest case that is not resolved", "livemostrecent")
 
     def _counter(self, name: str, text: str, *labels: str) -> _Series:
         return _Series(_Counter(name, text, _named(labels), registry=self.registry), labels)
@@ -252,6 +258,12 @@ class Metrics:
         """How many events wait for delivery, and how old the oldest is."""
         self._outbox_rows.set(rows)
         self._outbox_oldest.set(oldest_s)
+
+    def cases(self, waiting: int, overdue: int, oldest_s: float) -> None:
+        """How many cases are not resolved, how many of them are past their due time, and how old the oldest is."""
+        self._cases_waiting.set(waiting)
+        self._cases_overdue.set(overdue)
+        self._cases_oldest.set(oldest_s)
 
     # ------------------------------------------------------------ what is shown
 

@@ -17,6 +17,7 @@ from paynow.payments.recorded import read_answer
 from paynow.payments.reservations import Reservations
 from paynow.payments.staged_cases import StagedCases
 from paynow.plugin_api import Verdict
+from paynow.settings import CaseSettings
 from paynow.store.decisions import Decisions
 from paynow.store.payments import Payments
 
@@ -48,6 +49,7 @@ class Completer:
         clock: Clock,
         *,
         on_review: Collection[str],
+        case_settings: CaseSettings,
         every_s: float,
         deadline_s: float,
         retention_h: float,
@@ -60,6 +62,7 @@ class Completer:
         self._metrics = metrics
         self._clock = clock
         self._on_review = frozenset(on_review)
+        self._case_settings = case_settings
         self._every_s = every_s
         self._deadline_s = deadline_s
         self._retention_h = retention_h
@@ -121,7 +124,7 @@ class Completer:
             recorded = read_answer(answer)
             if not recorded.acts_failed <= self._on_review:
                 continue  # a tool that is not in the plan any more: the case waits for it
-            staged = StagedCases(recorded.reasons)
+            staged = StagedCases(recorded.reasons, self._case_settings, recorded.steps, degraded=recorded.degraded)
             verdict = Verdict("review", tuple(reason.code for reason in recorded.reasons))
             deadline = Deadline(self._deadline_s, self._clock.monotonic)
             acted = await self._agent.act(payment, verdict, staged, deadline, Trace(), only=recorded.acts_failed)

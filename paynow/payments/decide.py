@@ -21,6 +21,7 @@ from paynow.payments.in_flight import InFlight as Underway
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.staged_cases import StagedCases
 from paynow.plugin_api import DecidedPayment, Limit, Payment, RateLimiter, Verdict
+from paynow.settings import CaseSettings
 from paynow.store.decisions import Decisions
 from paynow.store.records import Allowance, Claim, ClaimRequest, Seen, Settled, Settlement
 
@@ -105,6 +106,7 @@ class Decide:
         *,
         tools: Sequence[str],
         on_review: Sequence[str],
+        case_settings: CaseSettings,
         clock: Clock,
         local_limiter: RateLimiter | None = None,
         settled: Callable[[], None] = lambda: None,
@@ -119,6 +121,7 @@ class Decide:
         self._decided = decided
         self._tools = tuple(tools)
         self._on_review = frozenset(on_review)
+        self._case_settings = case_settings
         self._clock = clock
         self._settled = settled
         self._underway = Underway()
@@ -288,7 +291,7 @@ class Decide:
             shadow_fired=evaluation.shadow_fired,
             shadow_unknown=evaluation.shadow_unknown,
         )
-        staged = StagedCases(evaluation.reasons)
+        staged = StagedCases(evaluation.reasons, self._case_settings, trace.steps, degraded=bool(gathered.floors))
         acted: Collection[str] = self._on_review
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))

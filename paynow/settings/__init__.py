@@ -2,6 +2,7 @@
 
 from paynow.settings.model import (
     AgentSettings,
+    CaseSettings,
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
@@ -18,6 +19,7 @@ from paynow.settings.model import (
 
 __all__ = [
     "AgentSettings",
+    "CaseSettings",
     "DatabaseSettings",
     "EventSettings",
     "IdempotencySettings",

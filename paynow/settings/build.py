@@ -15,6 +15,7 @@ from paynow.settings.entries import Entries, Entry
 from paynow.settings.layers import KeyPath
 from paynow.settings.model import (
     AgentSettings,
+    CaseSettings,
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
@@ -66,6 +67,7 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
         ),
         idempotency=IdempotencySettings(**section("idempotency")),
         reservations=ReservationSettings(ttl_s=section("reservations")["ttl"]),
+        cases=CaseSettings(**section("cases")),
         rate_limit=RateLimitSettings(**limit, customer=None if per_second is None else Limit(per_second, burst)),
         policy=PolicySettings(**section("policy")),
         events=EventSettings(**section("events")),

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields
 
+from paynow.money import to_minor
 from paynow.settings.notation import duration_s, rate_per_s
 
 NAMES_MAX = 100
+SEVERAL_MAX = 20
 
 
 def toml_value(text: str) -> Any:
@@ -148,6 +151,72 @@ class Names(Key):
         if twice:
             raise ValidationError(f"expected {self.expected}; named twice: {', '.join(twice)}")
         return tuple(value)
+
+
+class _Several(Key):
+    """A list of up to 20 values. A variable may also write them as `a,b`."""
+
+    def from_text(self, text: str) -> Any:
+        return toml_value(text if text.lstrip().startswith("[") else f"[{text}]")
+
+    def read(self, value: Any) -> Any:
+        """One of them. Raises `ValidationError`."""
+        raise NotImplementedError
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > SEVERAL_MAX:
+            raise self.refused()
+        return tuple(map(self.read, value))
+
+
+class Wholes(_Several):
+    def __init__(self, minimum: int, maximum: int) -> None:
+        super().__init__(f"a list of up to {SEVERAL_MAX} whole numbers from {minimum} to {maximum}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def read(self, value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
+            return value
+        raise self.refused()
+
+
+class Numbers(_Several):
+    """At least one of them."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        super().__init__(f"a list of 1 to {SEVERAL_MAX} numbers from {minimum} to {maximum}")
+        self.minimum, self.maximum = minimum, maximum
+
+    def read(self, value: Any) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
+            return float(value)
+        raise self.refused()
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> tuple[Any, ...]:
+        if value == []:
+            raise self.refused()
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Amounts(_Several):
+    """Amounts in major units with their currency, as pairs of the currency and minor units inside."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,4})?) ([A-Z]{3})", re.ASCII)
+
+    def __init__(self) -> None:
+        super().__init__(f'a list of up to {SEVERAL_MAX} amounts with their currency, like "1000 USD"')
+
+    def from_text(self, text: str) -> Any:
+        return toml_value(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",")]
+
+    def read(self, value: Any) -> tuple[str, int]:
+        match = self.pattern.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise self.refused()
+        try:
+            return match[2], to_minor(Decimal(match[1]), match[2])
+        except (KeyError, ValueError):
+            raise self.refused() from None
 
 
 class ToolNames(Names):

@@ -80,6 +80,15 @@ class ReservationSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseSettings:
+    """`due_h` by priority, the last for all that is more urgent; `amount_bands` are currencies with minor units."""
+
+    due_h: tuple[float, ...]
+    amount_bands: tuple[tuple[str, int], ...]
+    score_bands: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimitSettings:
     backend: str
     customer: Limit | None
@@ -130,6 +139,7 @@ class Settings:
     agent: AgentSettings
     idempotency: IdempotencySettings
     reservations: ReservationSettings
+    cases: CaseSettings
     rate_limit: RateLimitSettings
     policy: PolicySettings
     events: EventSettings

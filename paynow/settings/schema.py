@@ -10,7 +10,24 @@ from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_schema
 
-from paynow.settings.fields import Duration, FilePath, Folders, Key, Names, NothingYet, Number, Rate, Tables, Text, ToolNames, Whole, Word
+from paynow.settings.fields import (
+    Amounts,
+    Duration,
+    FilePath,
+    Folders,
+    Key,
+    Names,
+    NothingYet,
+    Number,
+    Numbers,
+    Rate,
+    Tables,
+    Text,
+    ToolNames,
+    Whole,
+    Wholes,
+    Word,
+)
 from paynow.settings.notation import did_you_mean
 
 TOOL_DEFAULTS: dict[str, Any] = {"attempts": 3, "timeout_ms": 400, "backoff_ms": 20, "on_failure": "review"}
@@ -90,6 +107,12 @@ class ReservationsSection(Section):
     ttl = Duration("1s", "3650d")
 
 
+class CasesSection(Section):
+    due_h = Numbers(0.01, 8760)
+    amount_bands = Amounts()
+    score_bands = Wholes(-1_000_000, 1_000_000)
+
+
 class RateLimitSection(Section):
     backend = Text("a name", Names.pattern.pattern)
     customer = Rate()
@@ -123,6 +146,7 @@ class SettingsSchema(Section):
     agent = fields.Nested(AgentSection)
     idempotency = fields.Nested(IdempotencySection)
     reservations = fields.Nested(ReservationsSection)
+    cases = fields.Nested(CasesSection)
     rate_limit = fields.Nested(RateLimitSection)
     policy = fields.Nested(PolicySection)
     events = fields.Nested(EventsSection)

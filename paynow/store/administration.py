@@ -1,4 +1,4 @@
-"""What operators keep in the database: API keys, policies, lists."""
+"""What operators keep in the database: API keys and policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paynow.store.records import PolicyActivation, StoredKey, StoredPolicy
 
 
 class Administration:
-    """API keys, policy versions, and allow and block lists."""
+    """API keys and policy versions."""
 
     def __init__(self, pool: Pool, queries: dict[str, str]) -> None:
         self._pool = pool
@@ -84,18 +84,6 @@ class Administration:
     async def activate_policy(self, version: str, body: str, author: str, *, cause: str = "activated", instead_of: str | None = None) -> bool:
         """Makes a policy the active one; running services hear of it. False if it is already, or if `instead_of` is not the active one any more."""
         return bool((await self._call("activate_policy", (version, body, author, cause, instead_of)))[0][0])
-
-    async def add_listing(self, kind: str, subject: str, listing: str, reason: str, expires_at: datetime | None) -> None:
-        """Puts a `customer` or `payee` on the `allow` or `block` list."""
-        await self._call("add_listing", (kind, subject, listing, reason, expires_at))
-
-    async def remove_listing(self, kind: str, subject: str, listing: str) -> bool:
-        """Takes it off again; False if it was not there."""
-        return bool(await self._call("remove_listing", (kind, subject, listing)))
-
-    async def listings(self) -> list[tuple[str, str, str, str, datetime, datetime | None]]:
-        """Kind, subject, list, reason, when added, when over."""
-        return [(kind, subject, listing, reason, added, expires) for kind, subject, listing, reason, added, expires in await self._read("listings")]
 
 
 def _key(row: Row) -> StoredKey:

@@ -111,6 +111,8 @@ class Decisions:
                 uuids([settlement.case and settlement.case.case_id for settlement in batch]),
                 documents([settlement.case.reasons if settlement.case else b"" for settlement in batch]),
                 flags([settlement.case_pending for settlement in batch]),
+                plain([settlement.case and settlement.case.priority for settlement in batch]),
+                plain([settlement.case and settlement.case.due_s for settlement in batch]),
             ),
         )
         if rows and rows[0][0] is None:  # all of them hold, as handed in

@@ -1,4 +1,4 @@
-"""Decisions after the fact: reading them, ending their reservations, and the cases of reviews."""
+"""Decisions after the fact: reading them, ending their reservations, and opening the cases that reviews still lack."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from uuid import UUID
 
 from paynow.plugin_api import Payment
 from paynow.store.pool import Pool, Row
-from paynow.store.records import Account, Case, ReservationEnd, StoredCase, StoredPayment
+from paynow.store.records import Account, Case, ReservationEnd, StoredPayment
 
 
 class Payments:
-    """Stored payments, accounts and cases."""
+    """Stored payments and accounts."""
 
     def __init__(self, pool: Pool, queries: dict[str, str]) -> None:
         self._pool = pool
@@ -48,16 +48,6 @@ class Payments:
         rows = await self._pool.read("due_reservations", self._queries["due_reservations"], (limit,))
         return [Payment(UUID(payment_id), customer, payee, amount, currency) for customer, payment_id, payee, amount, currency in rows]
 
-    async def find_case(self, case_id: UUID) -> StoredCase | None:
-        """The case, or None."""
-        rows = await self._pool.read("case_by_id", self._queries["case_by_id"], (str(case_id),))
-        return _case(rows[0]) if rows else None
-
-    async def cases(self, *, status: str | None, before: UUID | None, limit: int) -> list[StoredCase]:
-        """At most `limit` cases, newest first, older than `before`."""
-        rows = await self._pool.read("cases_page", self._queries["cases_page"], {"status": status, "before": before and str(before), "limit": limit})
-        return [_case(row) for row in rows]
-
     async def without_case(self, limit: int, *, after: UUID | None = None) -> list[tuple[Payment, bytes]]:
         """Reviews whose case could not be opened yet, the oldest first, `after` a payment, with their answers."""
         rows = await self._pool.read("pending_cases", self._queries["pending_cases"], {"limit": limit, "after": after and str(after)})
@@ -68,7 +58,8 @@ class Payments:
 
     async def open_case(self, payment: Payment, case: Case | None) -> bool:
         """Opens the case of a review that waits for one, or ends the waiting if there is to be none; False if nothing was opened."""
-        parameters = (payment.customer_id, str(payment.payment_id), case and str(case.case_id), case and case.reasons.decode())
+        opened = (str(case.case_id), case.reasons.decode(), case.priority, case.due_s) if case else (None, None, None, None)
+        parameters = (payment.customer_id, str(payment.payment_id), *opened)
         rows = await self._pool.call("open_case", self._queries["open_case"], parameters)
         return bool(rows[0][0])
 
@@ -86,8 +77,3 @@ def _payment(row: Row) -> StoredPayment:
         decided_at,
         answer.encode(),
     )
-
-
-def _case(row: Row) -> StoredCase:
-    case_id, payment_id, *rest = row
-    return StoredCase(UUID(case_id), UUID(payment_id), *rest)

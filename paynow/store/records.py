@@ -59,10 +59,12 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case to be opened with the decision; `reasons` is finished JSON."""
+    """A case to be opened with the decision; `reasons` is finished JSON. Without `due_s`, seconds from its opening, it is due after a day."""
 
     case_id: UUID
     reasons: bytes
+    priority: int = 0
+    due_s: int | None = None
 
 
 class Finished(NamedTuple):
@@ -159,6 +161,71 @@ class StoredCase:
     currency: str
     reasons: list[dict[str, str]]
     opened_at: datetime
+    priority: int
+    """The higher the more urgent."""
+    due_at: datetime
+    holder: str | None
+    """The API key that has claimed it."""
+    claimed_at: datetime | None
+    label: str | None
+    resolved_by: str | None
+    resolved_at: datetime | None
+    reserved_until: datetime | None
+    """Until when the money is held that its approval reserved; it stays when the reservation has ended."""
+
+
+class CaseFilter(NamedTuple):
+    """Which cases are asked for; None and False do not filter. `holder` is a key's id, ages are seconds since the opening."""
+
+    status: str | None = None
+    holder: str | None = None
+    label: str | None = None
+    currency: str | None = None
+    amount_min_minor: int | None = None
+    amount_max_minor: int | None = None
+    age_min_s: float | None = None
+    age_max_s: float | None = None
+    overdue: bool = False
+
+
+class CaseAct(NamedTuple):
+    """One entry of a case's history: `claimed`, `unclaimed`, `approved`, `declined`, `noted` (with a note) or `labelled` (with a label)."""
+
+    act: str
+    actor: str
+    note: str | None
+    label: str | None
+    acted_at: datetime
+
+
+class CaseOutcome(NamedTuple):
+    """How an act came out (`done`, `already`, `held`, `resolved`, `short` or `unknown`), and the case as it is then."""
+
+    outcome: str
+    case: StoredCase | None
+
+
+class ListingLine(NamedTuple):
+    """A line of a file of list entries."""
+
+    line: int
+    kind: str
+    subject: str
+    listing: str
+    reason: str
+    expires_at: datetime | None
+
+
+class Listing(NamedTuple):
+    """One entry of the lists: a `customer` or `payee`, on the `allow` or `block` list. `author` is not known of what is old."""
+
+    kind: str
+    subject: str
+    listing: str
+    reason: str
+    author: str | None
+    added_at: datetime
+    expires_at: datetime | None
 
 
 class PolicyActivation(NamedTuple):

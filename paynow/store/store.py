@@ -7,7 +7,9 @@ from collections.abc import Callable
 from paynow.resources import folder
 from paynow.store.administration import Administration
 from paynow.store.batching import Batching
+from paynow.store.cases import Cases
 from paynow.store.decisions import Decisions
+from paynow.store.lists import Lists
 from paynow.store.outbox import Outbox
 from paynow.store.payments import Payments
 from paynow.store.pool import Pool
@@ -48,6 +50,8 @@ class Store:
         self.decisions = Decisions(self._pool, queries, batching, lease_s=lease_s, claim_is_durable=claim_is_durable)
         self.reads = Reads(self._pool, queries, batching)
         self.payments = Payments(self._pool, queries)
+        self.cases = Cases(self._pool, queries)
+        self.lists = Lists(self._pool, queries)
         self.outbox = Outbox(self._pool, queries)
         self.administration = Administration(self._pool, queries)
 

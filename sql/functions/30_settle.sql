@@ -28,7 +28,8 @@ $$;
 create or replace function settle_payments(
     p_customer text[], p_key text[], p_token uuid[], p_payment uuid[], p_payee text[], p_amount bigint[], p_currency text[], p_policy text[],
     p_decided_at timestamptz[], p_decision text[], p_degraded boolean[], p_reserved_until timestamptz[], p_event uuid[],
-    p_answer text[], p_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[]
+    p_answer text[], p_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[],
+    p_case_priority int[] default null, p_case_due_s int[] default null
 ) returns table (ordinal int, outcome text, decision text, answer text) language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -112,8 +113,9 @@ begin
     select coalesce(array_agg(f.i), '{}'), (select coalesce(array_agg(p.i), '{}') from paid p) into mine, charged from final f;
 
     if cardinality(array_remove(p_case, null)) > 0 then
-        insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
-        select u.c, p_case[u.i], p_payment[u.i], p_amount[u.i], p_currency[u.i], p_case_reasons[u.i]::json
+        insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, priority, due_at)
+        select u.c, p_case[u.i], p_payment[u.i], p_amount[u.i], p_currency[u.i], p_case_reasons[u.i]::json,
+            coalesce(p_case_priority[u.i], 0), now() + coalesce(make_interval(secs => p_case_due_s[u.i]), interval '24 hours')
         from unnest(p_customer) with ordinality u (c, i)
         where u.i = any (mine) and p_decision[u.i] = 'review' and p_case[u.i] is not null;
     end if;

@@ -74,14 +74,18 @@ $$;
 
 -- Opens the case of a review for which no WRITE tool could open it; at most one a payment. Without a case it ends the waiting only:
 -- the tools have succeeded, and none of them opens cases. True if a case was opened now.
-create or replace function open_case(p_customer text, p_payment uuid, p_case uuid, p_reasons text) returns boolean language plpgsql as $$
+create or replace function open_case(
+    p_customer text, p_payment uuid, p_case uuid, p_reasons text, p_priority int default null, p_due_s int default null
+) returns boolean language plpgsql as $$
 begin
     update payments set case_pending = false where customer_id = p_customer and payment_id = p_payment and case_pending;
     if not found or p_case is null then
         return false;
     end if;
-    insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
-    select customer_id, p_case, payment_id, amount_minor, currency, p_reasons::json from payments
+    insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, priority, due_at)
+    select customer_id, p_case, payment_id, amount_minor, currency, p_reasons::json,
+        coalesce(p_priority, 0), now() + coalesce(make_interval(secs => p_due_s), interval '24 hours')
+    from payments
     where customer_id = p_customer and payment_id = p_payment;
     return true;
 end

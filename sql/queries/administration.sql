@@ -49,16 +49,3 @@ from policy_activations a
 join policies p on p.version = a.version
 where a.version <> (select version from policies where active)
 order by a.position desc limit 1
-
--- name: add_listing
--- Puts a customer or payee on a list, or renews its reason and expiry.
-insert into lists (kind, subject, listing, reason, expires_at) values (%s::listed_kind, %s, %s::listing, %s, %s)
-on conflict (kind, subject, listing) do update set reason = excluded.reason, expires_at = excluded.expires_at, added_at = now()
-
--- name: remove_listing
--- Takes a customer or payee off a list.
-delete from lists where kind = %s::listed_kind and subject = %s and listing = %s::listing returning 1
-
--- name: listings
--- Everything on the lists.
-select kind::text, subject, listing::text, reason, added_at, expires_at from lists order by kind, listing, subject

@@ -31,9 +31,9 @@ full join (select customer_id, currency, sum(amount_minor) as held from payments
 where coalesce(a.reserved, 0) <> coalesce(h.held, 0)
 
 -- name: audit_allowed_reserve_once
--- Each allowed payment has exactly one reserve entry, of its amount.
+-- Each payment that was allowed, or approved in its case, has exactly one reserve entry, of its amount.
 select concat_ws(' ', p.customer_id, p.payment_id),
-    case when e.entries is null then 'was allowed, but nothing was reserved'
+    case when e.entries is null then 'has a reservation, but nothing was reserved'
         when e.entries > 1 then concat('reserved ', e.entries, ' times')
         else concat('reserved ', e.amount, ' ', e.currency, ', its amount is ', p.amount_minor, ' ', p.currency) end
 from payments p
@@ -41,15 +41,15 @@ left join (
     select customer_id, payment_id, count(*) as entries, min(reserved_change) as amount, min(currency) as currency
     from ledger_entries where kind = 'reserve' group by 1, 2
 ) e using (customer_id, payment_id)
-where p.decision = 'allow' and (e.entries, e.amount, e.currency) is distinct from (1, p.amount_minor, p.currency)
+where p.reservation is not null and (e.entries, e.amount, e.currency) is distinct from (1, p.amount_minor, p.currency)
 
 -- name: audit_only_allowed_reserve
--- No reserve entry belongs to a payment that was not allowed.
+-- No reserve entry belongs to a payment that was neither allowed nor approved.
 select concat_ws(' ', e.customer_id, e.payment_id), concat('reserved ', e.reserved_change, ' ', e.currency, ', but ',
     case when p.decision is null then 'there is no such payment' else concat('the decision is ', p.decision) end)
 from ledger_entries e
 left join payments p using (customer_id, payment_id)
-where e.kind = 'reserve' and p.decision is distinct from 'allow'
+where e.kind = 'reserve' and p.reservation is null
 
 -- name: audit_reservations_end_once
 -- Each reservation that has ended has exactly one entry that says so, of its amount; each other payment has none.
@@ -101,11 +101,13 @@ select concat_ws(' ', customer_id, payment_id),
 from idempotency_keys where state = 'processing' and lease_until < now() - interval '1 minute'
 
 -- name: audit_event_sequences_count
--- Each customer's event number is the number of decisions and of ended reservations.
-select customer_id, concat('the event number is ', c.event_seq, '; decisions and ended reservations are ', coalesce(p.events, 0))
+-- Each customer's event number is the number of decisions, of ended reservations and of resolved cases.
+select customer_id, concat('the event number is ', c.event_seq, '; decisions and ended reservations are ', coalesce(p.events, 0),
+    ', resolved cases ', coalesce(r.events, 0))
 from customers c
 left join (select customer_id, count(*) + count(*) filter (where reservation <> 'held') as events from payments group by 1) p using (customer_id)
-where c.event_seq <> coalesce(p.events, 0)
+left join (select customer_id, count(*) as events from cases where status in ('approved', 'declined') group by 1) r using (customer_id)
+where c.event_seq <> coalesce(p.events, 0) + coalesce(r.events, 0)
 
 -- name: audit_outbox_in_sequence
 -- The events of a customer that wait are the last ones, in order, each once; none is beyond the customer's number.
@@ -125,14 +127,17 @@ where d.sequence > coalesce(c.event_seq, 0)
 
 -- name: audit_outbox_tells_what_happened
 -- Each event that waits says of its payment what is stored, and no two say the same.
-select concat_ws(' ', o.customer_id, o.event_id), concat(o.type, ' of ', o.subject, ' says ', coalesce(o.data ->> 'decision', o.data ->> 'reservation'), '; ',
+select concat_ws(' ', o.customer_id, o.event_id), concat(o.type, ' of ', o.subject, ' says ', coalesce(o.data ->> 'decision', o.data ->> 'resolution', o.data ->> 'reservation'), '; ',
     case when p.payment_id is null then 'there is no such payment' when o.alike > 1 then concat('it waits ', o.alike, ' times')
-        else concat_ws(', ', 'stored are ' || p.decision, p.reservation) end)
+        else concat_ws(', ', 'stored are ' || p.decision, p.reservation, c.status) end)
 from (select *, count(*) over (partition by customer_id, type, subject) as alike from outbox) o
 left join payments p on p.customer_id = o.customer_id and p.payment_id::text = o.subject
-where (o.type = 'paynow.payment.decided' or starts_with(o.type, 'paynow.reservation.'))
+left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
+where (o.type in ('paynow.payment.decided', 'paynow.case.resolved') or starts_with(o.type, 'paynow.reservation.'))
     and (o.alike > 1 or (o.data ->> 'paymentId', o.data ->> 'customerId') is distinct from (p.payment_id::text, p.customer_id)
-        or case when o.type = 'paynow.payment.decided' then o.data ->> 'decision' is distinct from p.decision::text
+        or case o.type when 'paynow.payment.decided' then o.data ->> 'decision' is distinct from p.decision::text
+            when 'paynow.case.resolved' then (o.data ->> 'caseId', o.data ->> 'resolution', o.data ->> 'resolvedBy')
+                is distinct from (c.case_id::text, c.status::text, c.resolved_by)
             else substr(o.type, 20) is distinct from p.reservation::text end)
 
 -- name: audit_reviews_have_one_case
@@ -154,22 +159,57 @@ from cases c
 left join payments p using (customer_id, payment_id)
 where (p.decision, p.amount_minor, p.currency) is distinct from ('review', c.amount_minor, c.currency)
 
+-- name: audit_cases_reserve_if_approved
+-- An approved case's payment holds or held a reservation; of the reviews that have one, each was approved.
+select concat_ws(' ', p.customer_id, p.payment_id), concat('its case is ', coalesce(c.status::text, 'missing'), ', its reservation is ',
+    coalesce(p.reservation::text, 'none'))
+from payments p
+left join cases c using (customer_id, payment_id)
+where p.decision = 'review' and (p.reservation is not null) <> (c.status is not distinct from 'approved')
+
+-- name: audit_cases_have_their_history
+-- What a case says of itself its history says too: entries numbered from one to its counter, and their last ones tell its status, who holds or
+-- resolved it, and its label.
+select concat_ws(' ', c.customer_id, c.case_id), concat_ws(', ',
+    case when coalesce(h.entries, 0) <> c.history_seq or coalesce(h.last, 0) <> c.history_seq
+        then concat('counts ', c.history_seq, ' entries of its history; there are ', coalesce(h.entries, 0), ', the last is number ', coalesce(h.last, 0)) end,
+    case when (c.status::text, coalesce(c.holder, c.resolved_by)) is distinct from (t.status, t.actor)
+        then concat('is ', c.status, ' by ', coalesce(c.holder, c.resolved_by, 'nobody'), '; its history says ', t.status, ' by ', coalesce(t.actor, 'nobody')) end,
+    case when c.label is distinct from l.label
+        then concat('is labelled ', coalesce(c.label::text, 'not at all'), '; its history says ', coalesce(l.label::text, 'not at all')) end)
+from cases c
+left join (select customer_id, case_id, count(*) as entries, max(seq) as last from case_history group by 1, 2) h using (customer_id, case_id)
+left join (
+    select distinct on (customer_id, case_id) customer_id, case_id, act::text as act, actor
+    from case_history where act not in ('noted', 'labelled') order by customer_id, case_id, seq desc
+) s using (customer_id, case_id)
+cross join lateral (
+    select coalesce(nullif(s.act, 'unclaimed'), 'open') as status, case when s.act <> 'unclaimed' then s.actor end as actor
+) t
+left join (
+    select distinct on (customer_id, case_id) customer_id, case_id, label
+    from case_history where act = 'labelled' order by customer_id, case_id, seq desc
+) l using (customer_id, case_id)
+where (coalesce(h.entries, 0), coalesce(h.last, 0)) <> (c.history_seq, c.history_seq)
+    or (c.status::text, coalesce(c.holder, c.resolved_by)) is distinct from (t.status, t.actor)
+    or c.label is distinct from l.label
+
 -- name: audit_spending_counts_allowed
--- What an account counts as ever allowed is the number and sum of the allowed payments.
+-- What an account counts as ever allowed is the number and sum of the payments that were allowed, or approved in their case.
 select concat_ws(' ', customer_id, currency), concat('counts ', coalesce(a.allowed_count, 0), ' allowed of ', coalesce(a.allowed_sum, 0),
     ' in all; there are ', coalesce(p.payments, 0), ' of ', coalesce(p.amount, 0))
 from accounts a
 full join (
-    select customer_id, currency, count(*) as payments, sum(amount_minor) as amount from payments where decision = 'allow' group by 1, 2
+    select customer_id, currency, count(*) as payments, sum(amount_minor) as amount from payments where reservation is not null group by 1, 2
 ) p using (customer_id, currency)
 where (coalesce(a.allowed_count, 0), coalesce(a.allowed_sum, 0)) is distinct from (coalesce(p.payments, 0), coalesce(p.amount, 0))
 
 -- name: audit_known_payees_were_allowed
--- The payees that a customer is known to pay are those of the allowed payments.
+-- The payees that a customer is known to pay are those of the payments that were allowed, or approved in their case.
 select concat_ws(' ', customer_id, payee_id),
     case when p.allowed is null then 'is known, but no payment was allowed' else concat('is not known, but ', p.allowed, ' payments were allowed') end
 from known_payees k
-full join (select customer_id, payee_id, count(*) as allowed from payments where decision = 'allow' group by 1, 2) p using (customer_id, payee_id)
+full join (select customer_id, payee_id, count(*) as allowed from payments where reservation is not null group by 1, 2) p using (customer_id, payee_id)
 where p.allowed is null or k.first_allowed_at is null
 
 -- name: audit_answers_agree

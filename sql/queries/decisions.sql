@@ -8,7 +8,7 @@ from claim_and_look(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 -- Settles decided payments (functions/30_settle.sql).
 select ordinal, outcome, decision, answer
 from settle_payments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, string_to_array(%s, chr(31)), string_to_array(%s, chr(31)), %s,
-    string_to_array(%s, chr(31)), %s)
+    string_to_array(%s, chr(31)), %s, %s, %s)
 
 -- name: abandon
 -- Ends our own leases, so that the next try need not wait for them.

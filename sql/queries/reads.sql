@@ -52,23 +52,7 @@ where reservation = 'held' and reserved_until <= (select clock_timestamp())
 order by reserved_until
 limit %s
 
--- name: cases_page
--- A page of cases, newest first, after a cursor.
-select case_id::text, payment_id::text, customer_id, status::text, amount_minor, currency, reasons, opened_at
-from cases
-where (%(status)s::text is null or status = %(status)s::case_status) and (%(before)s::uuid is null or case_id < %(before)s::uuid)
-order by case_id desc
-limit %(limit)s
-
--- name: case_by_id
--- One case, by its id alone.
-select case_id::text, payment_id::text, customer_id, status::text, amount_minor, currency, reasons, opened_at from cases where case_id = %s::uuid
-
 -- name: pending_cases
 -- Reviews whose case could not be opened yet, after a payment.
 select p.customer_id, p.payment_id::text, p.payee_id, p.amount_minor, p.currency, p.answer
 from payments p where case_pending and (%(after)s::uuid is null or payment_id > %(after)s::uuid) order by payment_id limit %(limit)s
-
--- name: open_case
--- Opens the case of a review that waits for one.
-select open_case(%s, %s::uuid, %s::uuid, %s)

@@ -24,7 +24,7 @@ LAYERS = (
     {"events"},
     {"policy"},
     {"agent"},
-    {"payments"},
+    {"payments", "cases"},
     {"http"},
     {"app", "workers"},
     {"cli"},

@@ -21,7 +21,7 @@ from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
 from paynow.plugin_api import DecidedPayment, Effect, Grant, Hooks, Limit, RateLimiter, Tool, ToolContext, choice, flag, hookimpl
 from paynow.policy import Policy, compile_policy
-from paynow.settings import AgentSettings, ToolSettings
+from paynow.settings import AgentSettings, CaseSettings, ToolSettings
 from paynow.store import Store
 
 OUTPUT = {"says": choice("allow", "review", "block")}
@@ -50,6 +50,7 @@ SETTINGS = AgentSettings(
     breaker_open_s=5,
     tools={"look": LIMITS, "open": LIMITS},
 )
+CASES = CaseSettings(due_h=(48, 24), amount_bands=(("USD", 5_000),), score_bands=())
 
 
 def compiled(text: str, origin: str = "test") -> Policy:
@@ -200,6 +201,7 @@ class Desk:
             Observer(hook.paynow_payment_decided),
             tools=SETTINGS.plan,
             on_review=SETTINGS.on_review,
+            case_settings=CASES,
             clock=clock,
             local_limiter=local_limiter,
             settled=self._wake,
@@ -215,6 +217,7 @@ class Desk:
             every_s=1,
             deadline_s=20,
             on_review=SETTINGS.on_review,
+            case_settings=CASES,
             retention_h=retention_h,
         )
 
