@@ -25,6 +25,7 @@ LAYERS = (
     {"policy"},
     {"agent"},
     {"payments"},
+    {"backtest", "explain"},
     {"http"},
     {"app", "workers"},
     {"cli"},
