@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from paynow.errors import PayNowError
 from paynow.store.past import SLICE_DECISIONS, Past, open_past
 
+WORKERS_MAX = 256
 AHEAD = 3
 """Parts given out for each process: one at hand, the others so that it never waits."""
 
@@ -40,14 +41,18 @@ class Task(Protocol[Part_contra, Result_co]):
         """What a part comes to: small, for it travels back."""
 
 
-def side_by_side(dsn: str, snapshot: str, task: Task[Part, Result], parts: Iterator[Part], workers: int) -> Iterator[Result]:
-    """What each part comes to, in the order of the parts. The processes end with the iterator.
+def side_by_side(past: Past, dsn: str, task: Task[Part, Result], parts: Iterator[Part], workers: int) -> Iterator[Result]:
+    """What each part comes to, in the order of the parts. One worker is this process itself; several see what `past` sees, and end with the iterator.
 
-    Raises `WorkerLost`, and whatever the task raises. The session that gave out the snapshot has to stay open.
+    Raises `WorkerLost`, and whatever the task raises.
     """
+    if workers == 1:
+        task.begin(past)
+        yield from map(task, parts)
+        return
     given: deque[Future[Result]] = deque()
     # Started anew, not forked: a copy of this process would hold its session, and the embedded server's locks.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_take, initargs=(dsn, snapshot, task))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_take, initargs=(dsn, past.snapshot, task))
     try:
         for part in parts:
             given.append(pool.submit(_do, part))

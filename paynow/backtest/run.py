@@ -54,7 +54,7 @@ def backtest(
         begun(decisions)
         processes = workers_for(decisions, workers)
         task = Backtest(candidate.text, tools, top_max, export is not None)
-        for part in side_by_side(dsn, past.snapshot, task, _work(past, window, labels), processes):
+        for part in side_by_side(past, dsn, task, _work(past, window, labels), processes):
             tally.add(part, top_max)
             if export is not None and part.changes:
                 export(part.changes)

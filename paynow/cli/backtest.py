@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from paynow.backtest.processes import WORKERS_MAX
 from paynow.cli import EXIT_FAULT, EXIT_REFUSED
 from paynow.cli.common import config_option, json_option, load_settings, progress_bar, ready_database, show_json, show_table
 from paynow.cli.parameters import Duration, Moment
@@ -21,7 +22,6 @@ from paynow.policy import Policy
 if TYPE_CHECKING:
     from paynow.store.past import Window
 
-WORKERS_MAX = 256
 TOP_MAX = 1_000
 
 

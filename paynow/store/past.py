@@ -128,7 +128,7 @@ def open_past(dsn: str, snapshot: str | None = None) -> Iterator[Past]:
 
     What the driver raises comes out as `DatabaseFailed`.
     """
-    with session(dsn, "paynow backtest") as connection:
+    with session(dsn, "paynow past") as connection:
         yield Past(connection, snapshot)
 
 
