@@ -261,6 +261,11 @@ class _Search:
         first, second = self._around(one, this, {other: that}, verdict), self._around(other, that, {one: this}, verdict)
         if compared_together(self._trees, one, other) or not self._box_holds(verdict, one, first, other, second):
             second = second._replace(low=that, high=that)
+        # It may be that one of them need not change at all, where single values only were tried of the other.
+        if first.low <= self._recorded[one] <= first.high:
+            return Counterfactual(verdict, (self._alteration(other, second._replace(low=that, high=that)),))
+        if second.low <= self._recorded[other] <= second.high:
+            return Counterfactual(verdict, (self._alteration(one, first._replace(low=this, high=this)),))
         return Counterfactual(verdict, (self._alteration(one, first), self._alteration(other, second)))
 
     def _around(self, name: str, value: Any, changes: Mapping[str, Any], verdict: str) -> _Stretch:
