@@ -145,7 +145,7 @@ def _show_matrix(report: Mapping[str, Any]) -> None:
     show_table(("recorded", "candidate", "", "decisions", "unsure", "amounts"), rows)
     if report["unsure"]:
         click.echo(
-            f"\nunsure: {report['unsure']:,} decisions were recorded without what the candidate reads; its rules are unknown there, at least a review"
+            f"\nunsure: {report['unsure']:,} records lack what the candidate reads; the rules that need it are unknown, which is a review at least"
         )
         lacking = [(entry["rule"], entry["name"], f"{entry['decisions']:,}") for entry in report["notRecorded"]]
         show_table(("rule", "not recorded", "decisions"), lacking)
