@@ -74,8 +74,10 @@ def tally_of(
             continue
         candidate = "block" if told.overruled and evaluation.decision == "allow" else evaluation.decision
         unsure = bool(evaluation.unknown) and _count_unknown(tally, evaluation, told, names_of, tools)
-        tally.fired_recorded.update(fired_recorded)
-        tally.fired.update(evaluation.fired)
+        if fired_recorded:
+            tally.fired_recorded.update(fired_recorded)
+        if evaluation.fired:
+            tally.fired.update(evaluation.fired)
         label = labels.get(row.payment_id)
         cell = cells.setdefault((row.decision, candidate, row.currency, label), [0, 0, 0])
         cell[0] += 1

@@ -93,11 +93,13 @@ def _compile_as_recorded(text: str, version: str, declared: Mapping[str, Mapping
 
     Raises `ConfigurationRefused`.
     """
-    kinds = {(tool, name): field.kind for tool, fields in declared.items() for name, field in fields.items()}
-    kinds |= {(tool, name): type(value) for tool, said in outputs.items() for name, value in said.items() if type(value) in KINDS}
-    untold = sorted(set(_names_in(text)) - set(kinds))
-    for name in untold:  # the tool is gone and gave no answer either: whatever kind lets the rules compile, their value is unknown
-        kinds[name] = min(KINDS, key=lambda kind, name=name: _faults(text, {**kinds, name: kind}))
+    shown = {(tool, name): type(value) for tool, said in outputs.items() for name, value in said.items() if type(value) in KINDS}
+    kinds = {(tool, name): field.kind for tool, fields in declared.items() for name, field in fields.items()} | shown
+    names = set(_names_in(text))
+    if not names <= set(kinds) or _faults(text, kinds):
+        # A tool is gone, or says something else now, and gave no answer here: whatever kind lets the rules compile, their value is unknown.
+        for name in sorted(names - set(shown)):
+            kinds[name] = min(KINDS, key=lambda kind, name=name: _faults(text, {**kinds, name: kind}))
     policy = compile_policy(text, origin=f"policy {version}", tools=_fields(kinds))
     read = sorted({name for rule in policy.rules for name in rule.names})
     return _Compiled(policy, tuple((tool, field, kinds[tool, field]) for tool, _, field in (name.partition(".") for name in read) if tool != PAYMENT))
