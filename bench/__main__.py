@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import comparison, costs, fill, large, overload, soak
+from bench import comparison, costs, fill, large, overload, past, soak
 from bench.loads import Crowd, wrk
 from bench.measures import machine
 from bench.processes import DidNotServe
@@ -112,6 +112,15 @@ def soak_command(minutes: float, customers: int, publish: bool) -> None:
 def overload_command(minutes: float, customers: int, publish: bool) -> None:
     """Twice the maximum for minutes: times of what is accepted, times of what is refused, throughput."""
     _alone_on_a_stage("overload", lambda stage, say: overload.measure(stage, minutes=minutes, crowd=Crowd(customers), say=say), publish=publish)
+
+
+@bench.command("backtest")
+@click.option("--decisions", type=click.IntRange(1), default=1_000_000, show_default=True, help="Recorded decisions that are judged again.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are processors if it is not said.")
+@publish_option
+def backtest_command(decisions: int, workers: int | None, publish: bool) -> None:
+    """Judge a week of decisions by another policy: rate for each core, memory, and the verdict matrix against one that SQL counts."""
+    _alone_on_a_stage("backtest", lambda stage, say: past.measure(stage, decisions=decisions, workers=workers, say=say), publish=publish)
 
 
 @bench.command("costs")

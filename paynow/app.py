@@ -17,6 +17,7 @@ from paynow.cases.work import CaseWork
 from paynow.clock import Clock
 from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
+from paynow.explain.service import Explanations
 from paynow.http.gate import Gate
 from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
@@ -171,7 +172,8 @@ class Service:
         self._run(self._chores(keyring, store, metrics), "chores")
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
-        services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate)
+        explanations = Explanations(store, {name: tool.output for name, tool in plugins.tools.items()})
+        services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate, explanations)
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:

@@ -9,6 +9,7 @@ PARTS = {
     "large": "Filled database against an empty one",
     "soak": "Soak",
     "overload": "Overload: twice the maximum",
+    "backtest": "Backtest",
 }
 
 

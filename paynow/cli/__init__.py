@@ -16,6 +16,7 @@ from paynow.errors import ConfigurationRefused, PayNowError
 COMMANDS = {
     "accounts": "Bring in accounts",
     "audit": "Check the promises against the database",
+    "backtest": "Judge recorded decisions by another policy",
     "cases": "Work on reviews",
     "config": "Check and show the configuration",
     "explain": "Show how a payment was decided",

@@ -1,4 +1,4 @@
-"""`paynow explain`: how a payment was decided, from what was stored with it, and whether it would be decided so again."""
+"""`paynow explain`: how a payment was decided, what would have changed it, and whether payments would be decided so again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,20 +17,38 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from paynow.backtest.processes import WORKERS_MAX
 from paynow.cli import EXIT_FAULT
-from paynow.cli.common import WIDTH_UNBOUND, config_option, json_option, load_settings, show_json, with_store
+from paynow.cli.common import (
+    WIDTH_UNBOUND,
+    config_option,
+    json_option,
+    load_settings,
+    progress_bar,
+    ready_database,
+    show_json,
+    with_store,
+)
+from paynow.cli.parameters import Duration
 from paynow.clock import rfc3339
 from paynow.errors import PayNowError
+from paynow.explain.again import PastPolicies, verify
+from paynow.explain.document import explanation
+from paynow.explain.verifying import Verified, verify_all, verify_these
+from paynow.explain.wording import value_text
 from paynow.money import to_text
 from paynow.payments.answer import payment_json
-from paynow.payments.recorded import Difference, Recorded, Span, decide_again, read_answer, spans
+from paynow.payments.recorded import Difference, Recorded, Span, read_answer, spans
 from paynow.plugin_api import Field
 from paynow.plugin_loader import load_plugins
-from paynow.policy import compile_policy
 from paynow.store import Store
+from paynow.store.past import Window
 from paynow.store.records import StoredCase, StoredPayment, StoredPolicy
 
 BAR_CELLS = 24
+DIFFERENT_SHOWN = 20
+RULE_ORDER = ("true", "unknown", "false")
+RULE_STYLES = {"true": "bold", "unknown": "yellow", "false": "dim"}
 STYLES = {"allow": "bold green", "review": "bold yellow", "block": "bold red", "ok": "green", "settled": "green"}
 
 
@@ -45,22 +64,90 @@ class _Found:
 
 
 @click.command()
-@click.argument("payment_id", type=click.UUID)
-@click.option("--verify", is_flag=True, help="Decide it again from what was recorded; exit code 1 if something comes out differently.")
+@click.argument("payment_ids", metavar="[PAYMENT_ID]...", nargs=-1, type=click.UUID)
+@click.option("--verify", "verifies", is_flag=True, help="Decide it again from what was recorded; exit code 1 if something comes out differently.")
+@click.option("--since", type=Duration(), help="With --verify: all payments that came in within this time, like 7d.")
+@click.option("--all", "everything", is_flag=True, help="With --verify: all payments.")
+@click.option("--workers", type=click.IntRange(1, WORKERS_MAX), help="Processes for --since and --all; as many as there are processors otherwise.")
 @config_option
 @json_option
-def explain(payment_id: UUID, verify: bool, config_file: Path | None, as_json: bool) -> None:
-    """Show how a payment was decided: what the tools said and how long they took, the rules, the settle, and how things stand now."""
-    outputs = _declared_outputs(config_file) if verify else {}
-    found = with_store(config_file, lambda store: _find(store, payment_id))
-    recorded = read_answer(found.payment.answer)
-    differences = _verified(found, recorded, outputs) if verify else None
-    if as_json:
-        show_json(_document(found, differences))
+def explain(
+    *,
+    payment_ids: tuple[UUID, ...],
+    verifies: bool,
+    since: timedelta | None,
+    everything: bool,
+    workers: int | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Show how a payment was decided: what the tools said and how long they took, the rules, and what would have changed it. Or decide many again."""
+    if bool(payment_ids) + (since is not None) + everything != 1:
+        raise click.UsageError("expected the ids of payments, or --since, or --all")
+    if not verifies and len(payment_ids) != 1:
+        raise click.UsageError("one payment is explained at a time; --verify decides many again")
+    declared = _declared_outputs(config_file)
+    if len(payment_ids) == 1:
+        _explain_one(payment_ids[0], declared, verifies=verifies, config_file=config_file, as_json=as_json)
     else:
-        _show(_output(), found, recorded, differences)
+        _verify_many(payment_ids, since, declared, workers=workers, config_file=config_file, as_json=as_json)
+
+
+def _explain_one(payment_id: UUID, declared: Mapping[str, Mapping[str, Field]], *, verifies: bool, config_file: Path | None, as_json: bool) -> None:
+    found = with_store(config_file, lambda store: _find(store, payment_id))
+    payment = found.payment
+    recorded = read_answer(payment.answer)
+    policies = PastPolicies(declared, {found.policy.version: found.policy.body}.get if found.policy else lambda version: None)
+    told = explanation(payment.payment, recorded, policies, declared)
+    differences = verify(payment.payment, payment.decision, payment.answer, payment.policy_version, policies) if verifies else None
+    if as_json:
+        show_json(_document(found, told, differences))
+    else:
+        _show(_output(), found, recorded, told, differences)
     if differences:
         sys.exit(EXIT_FAULT)
+
+
+def _verify_many(
+    payment_ids: Sequence[UUID],
+    since: timedelta | None,
+    declared: Mapping[str, Mapping[str, Field]],
+    *,
+    workers: int | None,
+    config_file: Path | None,
+    as_json: bool,
+) -> None:
+    with ready_database(config_file) as dsn, progress_bar() as bar:
+        if payment_ids:
+            found = verify_these(dsn, payment_ids, declared)
+        else:
+            task = bar.add_task("deciding", total=None)
+            found = verify_all(
+                dsn,
+                Window.between(datetime.now(UTC) - since if since is not None else None, None),
+                declared,
+                workers=workers,
+                begun=lambda decisions: bar.update(task, total=decisions),
+                done=lambda decisions: bar.advance(task, decisions),
+            )
+    if as_json:
+        shown = [{"paymentId": payment_id, "differences": list(map(asdict, differences))} for payment_id, differences in found.shown]
+        show_json({"decisions": found.decisions, "different": found.different, "shown": shown})
+    else:
+        _show_many(found)
+    if found.different:
+        sys.exit(EXIT_FAULT)
+
+
+def _show_many(found: Verified) -> None:
+    for payment_id, differences in found.shown[:DIFFERENT_SHOWN]:
+        click.echo(f"{payment_id}  " + "; ".join(f"{one.what}: recorded {one.recorded}, again {one.again}" for one in differences))
+    if more := found.different - len(found.shown[:DIFFERENT_SHOWN]):
+        click.echo(f"and {more} more")
+    if found.different:
+        click.echo(f"{found.different:,} of {found.decisions:,} decisions come out differently")
+    else:
+        click.echo(f"verified: {found.decisions:,} decisions come out the same")
 
 
 def _declared_outputs(config_file: Path | None) -> dict[str, Mapping[str, Field]]:
@@ -77,14 +164,7 @@ async def _find(store: Store, payment_id: UUID) -> _Found:
     return _Found(payment, case, await store.administration.policy(payment.policy_version))
 
 
-def _verified(found: _Found, recorded: Recorded, outputs: Mapping[str, Mapping[str, Field]]) -> list[Difference]:
-    if found.policy is None:
-        return [Difference("policy", recorded.policy_version, "is not stored")]
-    policy = compile_policy(found.policy.body, origin=f"policy {found.policy.version}", tools=outputs, run_examples=False)
-    return decide_again(recorded, found.payment.payment, policy)
-
-
-def _document(found: _Found, differences: list[Difference] | None) -> dict[str, Any]:
+def _document(found: _Found, told: Mapping[str, Any], differences: list[Difference] | None) -> dict[str, Any]:
     payment, case = found.payment, found.case
     document = {
         "payment": payment_json(payment.payment),
@@ -96,6 +176,7 @@ def _document(found: _Found, differences: list[Difference] | None) -> dict[str, 
             "case": case and {"caseId": str(case.case_id), "status": case.status, "openedAt": rfc3339(case.opened_at)},
         },
     }
+    document |= {name: told[name] for name in ("timeline", "rules", "changes", "searched")}
     if differences is not None:
         document["verified"] = {"same": not differences, "differences": [asdict(difference) for difference in differences]}
     return document
@@ -108,10 +189,15 @@ def _output() -> Console:
     return output
 
 
-def _show(output: Console, found: _Found, recorded: Recorded, differences: list[Difference] | None) -> None:
+def _show(output: Console, found: _Found, recorded: Recorded, told: Mapping[str, Any], differences: list[Difference] | None) -> None:
     _show_facts(output, found, recorded)
     output.print()
     _show_steps(output, recorded.steps)
+    if told["rules"]:
+        output.print()
+        _show_rules(output, told["rules"], found.payment.payment.currency)
+    output.print()
+    _show_changes(output, told)
     if differences is not None:
         output.print()
         _show_verified(output, differences)
@@ -183,6 +269,29 @@ def _bar(span: Span, whole_ms: float) -> str:
     start = min(round(span.start_ms * cells_per_ms), BAR_CELLS - 1)
     length = max(1, min(round(span.duration_ms * cells_per_ms), BAR_CELLS - start))
     return (" " * start + "━" * length).ljust(BAR_CELLS)
+
+
+def _show_rules(output: Console, rules: Sequence[Mapping[str, Any]], currency: str) -> None:
+    """A line a rule, those that fired first; below it what the names that it reads were."""
+    width = max(len(rule["id"]) for rule in rules)
+    for rule in sorted(rules, key=lambda rule: RULE_ORDER.index(rule["value"])):
+        style = RULE_STYLES[rule["value"]]
+        output.print(Text.assemble(f"{'rule':<10}{rule['id']:<{width}}  ", (f"{rule['value']:<8}", style), f"{rule['then']}"))
+        said = "  ".join(f"{name}={'?' if value is None else value_text(name, value, currency)}" for name, value in rule["values"].items())
+        output.print(Padding(Text(said or "always", "dim"), (0, 0, 0, 10), expand=False))
+
+
+def _show_changes(output: Console, told: Mapping[str, Any]) -> None:
+    for change in told["changes"]:
+        verdict, _, rest = change["text"].partition(" ")
+        output.print(Text.assemble(f"{'change':<10}", (verdict, STYLES[change["decision"]]), f" {rest}"))
+    searched = told["searched"]
+    for note in searched["notes"]:
+        output.print(Text.assemble(f"{'change':<10}", (note, "yellow")))
+    if not told["changes"] and not searched["notes"]:
+        output.print(Text(f"{'change':<10}nothing was found that would have changed the verdict by itself or with one thing more"))
+    if not searched["complete"]:
+        output.print(Text(f"{'change':<10}the search ended after {searched['evaluations']:,} evaluations; there may be more", "yellow"))
 
 
 def _show_verified(output: Console, differences: list[Difference]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -49,6 +49,19 @@ class Duration(click.ParamType):
         if not 0 < seconds <= timedelta(days=36_500).total_seconds():
             self.fail("expected a time from 1s to 36500d", param, ctx)
         return timedelta(seconds=seconds)
+
+
+class Moment(click.ParamType):
+    """A moment like `2026-11-01` or `2026-11-01T12:00:00+01:00`; without a zone it is UTC."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail("expected a moment like 2026-11-01 or 2026-11-01T12:00:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class RatePerS(click.ParamType):

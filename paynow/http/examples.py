@@ -62,6 +62,42 @@ _SUMMARY = {
     "decidedAt": "2026-11-24T10:00:00.000Z",
 }
 
+_EXPLANATION = {
+    "paymentId": _PAYMENT_ID,
+    **_FACTS,
+    "amount": "2500.00",
+    "decision": "review",
+    "reasons": [_LARGE],
+    "degraded": False,
+    "policyVersion": _POLICY,
+    "decidedAt": "2026-11-24T10:00:00.000Z",
+    "timeline": [{"tool": "getRiskSignals", "attempt": 1, "status": "ok", "startMs": 0.0, "durationMs": 1.84}],
+    "rules": [
+        {
+            "id": "new_payee_large_amount",
+            "then": "review",
+            "when": "!getRiskSignals.payee_known && payment.amount_minor >= 100000",
+            "message": _LARGE["message"],
+            "value": "true",
+            "values": {"getRiskSignals.payee_known": False, "payment.amount_minor": 250000},
+        }
+    ],
+    "changes": [
+        {
+            "decision": "allow",
+            "text": "allowed if amount ≤ 999.99 USD",
+            "if": [{"name": "payment.amount_minor", "recorded": 250000, "atMost": 99999}],
+        },
+        {
+            "decision": "allow",
+            "text": "allowed if getRiskSignals.payee_known were true",
+            "if": [{"name": "getRiskSignals.payee_known", "recorded": False, "value": True}],
+        },
+    ],
+    "searched": {"evaluations": 39, "complete": True, "notes": []},
+    "verified": {"same": True, "differences": []},
+}
+
 _CASE = {
     "caseId": _CASE_ID,
     "paymentId": "01a20cff-9089-7181-a54c-5d9dc9f84ad5",
@@ -142,6 +178,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 ANSWERS: dict[str, dict[str, Any]] = {
     "decide": _DECISION,
     "payment": {**_DECISION, **_FACTS},
+    "explanation": _EXPLANATION,
     "payments_page": {"items": [_SUMMARY], "nextCursor": None},
     "capture": {**_ENDED, "status": "captured"},
     "release": {**_ENDED, "status": "released"},

@@ -58,6 +58,14 @@ async def payment(request: web.Request) -> web.Response:
     )
 
 
+async def explanation(request: web.Request) -> web.Response:
+    """`GET /api/payments/{paymentId}/explanation`."""
+    explained = await request.app[SERVICES].explanations.of(_id(request, "paymentId", "payment"))
+    if explained is None:
+        raise NotFound("There is no such payment")
+    return _json(explained)
+
+
 async def payments_page(request: web.Request) -> web.Response:
     """`GET /api/payments`."""
     query = paging.read(request, filters={"customerId": (), "decision": DECISIONS})

@@ -96,6 +96,15 @@ ROUTES: tuple[Route, ...] = (
         refusals=(errors.NotFound, *_READ),
     ),
     Route(
+        "explanation",
+        "GET",
+        "/api/payments/{paymentId}/explanation",
+        "payments:read",
+        "Why the decision is what it is: the rules with their values, and what would have changed the verdict",
+        schemas.ExplanationSchema,
+        refusals=(errors.NotFound, *_READ),
+    ),
+    Route(
         "capture",
         "POST",
         "/api/payments/{paymentId}/capture",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from paynow.cases.work import CaseWork
+from paynow.explain.service import Explanations
 from paynow.http.gate import Gate
 from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
@@ -28,6 +29,7 @@ class Services:
     metrics: Metrics
     recent_events: RecentEvents | None
     gate: Gate
+    explanations: Explanations
     stopping: bool = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -62,13 +62,39 @@ class Span:
     duration_ms: float
 
 
-def read_answer(answer: bytes) -> Recorded:
+class Heard(NamedTuple):
+    """What the policy was handed, what it said (the step `decide`), and whether the settle overruled it."""
+
+    outputs: dict[str, dict[str, Any]]
+    floors: dict[str, str]
+    verdict: Mapping[str, Any]
+    at: int
+    overruled: bool
+
+
+def heard(steps: Sequence[Mapping[str, Any]]) -> Heard:
+    """The part of a trace that is needed to decide again. Raises `KeyError` or `TypeError` if it is none."""
+    outputs: dict[str, dict[str, Any]] = {}
+    floors: dict[str, str] = {}
+    for at, step in enumerate(steps):
+        kind = step["step"]
+        if kind == "tool":
+            if step["status"] == "ok":
+                outputs[step["tool"]] = step["output"]
+        elif kind == "fallback":
+            floors[step["tool"]] = step["onFailure"]
+        elif kind == "decide":
+            settle = steps[-1]
+            return Heard(outputs, floors, step, at, settle["step"] == "settle" and settle["status"] == "overruled")
+    raise KeyError("decide")
+
+
+def read_answer(answer: bytes | str) -> Recorded:
     """The decision that a stored answer records. Raises `RecordUnreadable`."""
     try:
         document = orjson.loads(answer)
         steps = tuple(document["agentTrace"])
-        at = next(number for number, step in enumerate(steps) if step["step"] == "decide")
-        gathered, verdict, settle = steps[:at], steps[at], steps[-1]
+        outputs, floors, verdict, at, overruled = heard(steps)
         acts = {step["tool"]: step["status"] for step in steps[at:] if step["step"] == "tool"}  # of each tool the last attempt
         return Recorded(
             decision=document["decision"],
@@ -77,8 +103,8 @@ def read_answer(answer: bytes) -> Recorded:
             policy_version=document["policyVersion"],
             decided_at=document["decidedAt"],
             steps=steps,
-            outputs={step["tool"]: step["output"] for step in gathered if step["step"] == "tool" and step["status"] == "ok"},
-            floors={step["tool"]: step["onFailure"] for step in gathered if step["step"] == "fallback"},
+            outputs=outputs,
+            floors=floors,
             decided=verdict["decision"],
             fired=tuple(verdict["fired"]),
             unknown=tuple(verdict["unknown"]),
@@ -86,10 +112,10 @@ def read_answer(answer: bytes) -> Recorded:
             score_max=verdict.get("scoreMax", verdict.get("score")),
             shadow_fired=tuple(verdict.get("shadowFired", ())),
             shadow_unknown=tuple(verdict.get("shadowUnknown", ())),
-            overruled=settle["step"] == "settle" and settle["status"] == "overruled",
+            overruled=overruled,
             acts_failed=frozenset(name for name, status in acts.items() if status != "ok"),
         )
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordUnreadable(f"the stored answer cannot be read: {type(error).__name__}") from error
 
 

@@ -38,7 +38,7 @@ async def test_a_review_is_told_step_by_step_and_comes_out_the_same(database: st
     ended = paynow(tmp_path, database, "explain", decision["paymentId"], "--verify")
     assert (ended.code, ended.err) == (0, "")
     assert all(line == line.rstrip() for line in ended.out.splitlines())
-    facts, steps, verified = ended.out.strip().split("\n\n")
+    facts, steps, rules, changes, verified = ended.out.strip().split("\n\n")
     assert "c_1 to p_1" in facts
     assert "5000.00 USD" in facts
     assert "new_payee_large_amount: A large amount to a payee" in facts
@@ -46,6 +46,10 @@ async def test_a_review_is_told_step_by_step_and_comes_out_the_same(database: st
     assert "available_minor=1000000  reserved_minor=0" in steps
     assert "fired new_payee_large_amount" in steps
     assert [line.split()[0] for line in steps.splitlines() if not line.startswith(" ")] == ["plan", "tool", "tool", "decide", "tool", "settle"]
+    assert next(line.split()[1:] for line in rules.splitlines() if not line.startswith(" ")) == ["new_payee_large_amount", "true", "review"]
+    assert "getRiskSignals.payee_known=false" in rules
+    assert "allowed if amount ≤ 999.99 USD" in changes
+    assert "allowed if getRiskSignals.payee_known were true" in changes
     assert verified.startswith("verified")
 
 

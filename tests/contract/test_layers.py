@@ -25,6 +25,7 @@ LAYERS = (
     {"policy"},
     {"agent"},
     {"payments", "cases"},
+    {"backtest", "explain"},
     {"http"},
     {"app", "workers"},
     {"cli"},
