@@ -118,6 +118,9 @@ def test_failed_tools_come_after_rules_of_the_same_strictness_in_the_order_of_th
         ("getDevice.trusted && payment.amount_minor >= 1", (), ("r",)),
         ("getDevice.trusted || payment.amount_minor == 1", (), ("r",)),
         ("!getDevice.trusted", (), ("r",)),
+        ("getDevice.trusted || 1 == 1", ("r",), ()),
+        ("getDevice.trusted || getBalance.available_minor > 5", ("r",), ()),
+        ("getDevice.trusted && getBalance.available_minor > 5", (), ("r",)),
         ("payment.amount_minor >= 1 ? payment.amount_minor >= 2 : getDevice.trusted", ("r",), ()),
     ],
 )
