@@ -95,12 +95,14 @@ def _compile_as_recorded(text: str, version: str, declared: Mapping[str, Mapping
     """
     shown = {(tool, name): type(value) for tool, said in outputs.items() for name, value in said.items() if type(value) in KINDS}
     kinds = {(tool, name): field.kind for tool, fields in declared.items() for name, field in fields.items()} | shown
-    names = set(_names_in(text))
-    if not names <= set(kinds) or _faults(text, kinds):
+    origin = f"policy {version}"
+    try:
+        policy = compile_policy(text, origin=origin, tools=_fields(kinds), run_examples=False)
+    except ConfigurationRefused:
         # A tool is gone, or says something else now, and gave no answer here: whatever kind lets the rules compile, their value is unknown.
-        for name in sorted(names - set(shown)):
+        for name in sorted(set(_names_in(text)) - set(shown)):
             kinds[name] = min(KINDS, key=lambda kind, name=name: _faults(text, {**kinds, name: kind}))
-    policy = compile_policy(text, origin=f"policy {version}", tools=_fields(kinds), run_examples=False)
+        policy = compile_policy(text, origin=origin, tools=_fields(kinds), run_examples=False)
     read = sorted({name for rule in policy.rules for name in rule.names})
     return _Compiled(policy, tuple((tool, field, kinds[tool, field]) for tool, _, field in (name.partition(".") for name in read) if tool != PAYMENT))
 
