@@ -28,7 +28,10 @@ $$;
 -- first has done, so that a case has one holder however many claim it at once.
 create or replace function work_case(
     p_customer text, p_case uuid, p_act case_act, p_actor text, p_any_holder boolean, p_note text, p_label case_label
-) returns table (outcome text, seen cases, reserved_until timestamptz) language plpgsql as $$
+) returns table (outcome text, seen cases, reserved_until timestamptz) language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
 #variable_conflict use_column
 declare
     c cases;
@@ -69,7 +72,10 @@ $$;
 --   short     it was to be approved, and there is too little money: nothing changed
 create or replace function resolve_case(
     p_customer text, p_case uuid, p_resolution case_status, p_actor text, p_ttl interval, p_event uuid, p_data text
-) returns table (outcome text, seen cases, reserved_until timestamptz) language plpgsql as $$
+) returns table (outcome text, seen cases, reserved_until timestamptz) language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
 #variable_conflict use_column
 declare
     at constant timestamptz := clock_timestamp();

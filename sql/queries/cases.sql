@@ -76,10 +76,10 @@ select count(*), count(*) filter (where due_at < now()), coalesce(extract(epoch 
 from cases where status in ('open', 'claimed')
 
 -- name: case_labels
--- The labels of those of the payments whose case has one: two arrays, customers and payments.
-select c.payment_id::text, c.label::text
+-- The labels of those of the payments whose case has one: two arrays, customers and payments. About the form of the join see functions/20_claim.sql.
+select u.p::text, c.label::text
 from unnest(%s::text[], %s::uuid[]) u (c, p)
-join cases c on c.customer_id = u.c and c.payment_id = u.p
+cross join lateral (select z.label from cases z where z.customer_id = u.c and z.payment_id = u.p limit 1) c
 where c.label is not null
 
 -- name: open_case

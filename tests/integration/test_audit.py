@@ -100,6 +100,30 @@ BREAKS = {
         "insert into known_payees (customer_id, payee_id) values ('c_held', 'p_stranger')",
         "delete from known_payees where customer_id = 'c_held'",
     ],
+    "cases_reserve_if_approved": [
+        """update payments set reservation = 'held', reserved_until = now() where customer_id = 'c_declined';
+            update accounts set available = available - 500000, reserved = reserved + 500000, entry_seq = entry_seq + 1, allowed_count = 1,
+                allowed_sum = 500000 where customer_id = 'c_declined';
+            insert into known_payees (customer_id, payee_id) values ('c_declined', 'p_1');
+            insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
+            select customer_id, currency, 2, 'reserve', -500000, 500000, payment_id from payments where customer_id = 'c_declined'""",
+        """update payments set reservation = null, reserved_until = null where customer_id = 'c_approved';
+            update accounts set available = 1000000, reserved = 0, entry_seq = 1, allowed_count = 0, allowed_sum = 0 where customer_id = 'c_approved';
+            delete from known_payees where customer_id = 'c_approved';
+            delete from ledger_entries where customer_id = 'c_approved' and kind = 'reserve'""",
+    ],
+    "cases_have_their_history": [
+        "delete from case_history where customer_id = 'c_claimed' and act = 'noted'",
+        "update case_history set actor = 'another' where customer_id = 'c_claimed' and act = 'claimed'",
+        "update cases set holder = 'another' where customer_id = 'c_claimed'",
+        "update cases set status = 'open', holder = null, claimed_at = null where customer_id = 'c_claimed'",
+        "update cases set label = 'confirmed_fraud' where customer_id = 'c_claimed'",
+        "update cases set history_seq = 9 where customer_id = 'c_claimed'",
+        "update case_history set label = 'confirmed_fraud' where customer_id = 'c_approved' and act = 'labelled'",
+        """update cases set status = 'claimed', holder = resolved_by, claimed_at = now(), resolved_by = null, resolved_at = null
+            where customer_id = 'c_declined'; delete from outbox where customer_id = 'c_declined';
+            update customers set event_seq = 1 where customer_id = 'c_declined'""",
+    ],
     "claims_are_finished": [
         """insert into idempotency_keys (customer_id, key, fingerprint, payment_id, claim_token, lease_until, payee_id, amount_minor, currency,
             request_id, policy_version) select 'c_held', 'dead', sha256('dead'), gen_random_uuid(), gen_random_uuid(),
@@ -107,6 +131,7 @@ BREAKS = {
     ],
     "event_sequences_count": [
         "delete from outbox where customer_id = 'c_held'; update customers set event_seq = event_seq + 1 where customer_id = 'c_held'",
+        "delete from outbox where customer_id = 'c_approved'; update customers set event_seq = event_seq - 1 where customer_id = 'c_approved'",
     ],
     "outbox_in_sequence": [
         "delete from outbox where customer_id = 'c_many' and sequence = 2",
@@ -116,12 +141,14 @@ BREAKS = {
     "outbox_tells_what_happened": [
         "update outbox set data = replace(data::text, '\"allow\"', '\"block\"')::json where customer_id = 'c_held'",
         "update outbox set subject = gen_random_uuid()::text where customer_id = 'c_held'",
+        "update outbox set data = replace(data::text, '\"declined\"', '\"approved\"')::json where customer_id = 'c_declined'",
+        "update outbox set data = replace(data::text, '\"environment\"', '\"another\"')::json where customer_id = 'c_approved'",
     ],
-    "reviews_have_one_case": ["update payments set case_pending = true where decision = 'review'"],
+    "reviews_have_one_case": ["update payments set case_pending = true where customer_id = 'c_rich'"],
     "only_reviews_have_cases": [
         """insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons)
             select customer_id, gen_random_uuid(), payment_id, amount_minor, currency, '[]' from payments where customer_id = 'c_poor'""",
-        "update cases set amount_minor = amount_minor + 1",
+        "update cases set amount_minor = amount_minor + 1 where customer_id = 'c_rich'",
     ],
     "degraded_is_not_more_permissive": [
         f"""update payments set degraded = true, answer = replace(replace(answer, '"degraded":false', '"degraded":true'), '{{"step":"decide"',
@@ -137,7 +164,7 @@ def traffic(postgres_server, template_database: str, database_numbers: Iterator[
     name = f"test_{next(database_numbers)}"
     execute(postgres_server.dsn, f"create database {name} template {template_database}")
     dsn = make_dsn(postgres_server.dsn, dbname=name)
-    for customer in ("c_held", "c_captured", "c_released", "c_rich", "c_many"):
+    for customer in ("c_held", "c_captured", "c_released", "c_rich", "c_many", "c_approved", "c_declined", "c_claimed"):
         open_account(dsn, customer, 1_000_000)
     open_account(dsn, "c_poor", 10)
     open_account(dsn, "c_yen", 5_000, "JPY")
@@ -161,6 +188,12 @@ async def _decide_every_way(service) -> None:
         await decide("c_held", "1.00", "allow")
         await decide("c_poor", "1.00", "block")
         await decide("c_rich", "5000.00", "review")
+        for customer, act in (("c_approved", "approve"), ("c_declined", "decline"), ("c_claimed", "claim")):
+            payment_id = await decide(customer, "5000.00", "review")
+            case_id = execute(service.dsn, "select case_id::text from cases where payment_id = %s::uuid", payment_id)[0][0]
+            for path, document in (("note", {"note": "looked at"}), (act, None), ("label", {"label": "unclear"})):
+                async with client.post(f"/api/cases/{case_id}/{path}", json=document) as response:
+                    assert response.status == 200
         await decide("c_yen", "125", "allow", currency="JPY")
         for number in range(3):
             await decide("c_many", "1.00", "allow", f"k-{number}", payeeId=f"p_{number}")
@@ -198,8 +231,8 @@ def test_a_database_with_nothing_in_it_is_clean(database: str) -> None:
 
 
 def test_a_database_with_real_traffic_is_clean(copied: str) -> None:
-    assert execute(copied, "select count(*), count(distinct decision), count(distinct reservation) from payments") == [(9, 3, 3)]
-    assert execute(copied, "select count(*) from outbox") == [(11,)]
+    assert execute(copied, "select count(*), count(distinct decision), count(distinct reservation) from payments") == [(12, 3, 3)]
+    assert execute(copied, "select count(*) from outbox") == [(16,)]
     assert fired(copied) == {}
 
 
@@ -223,7 +256,7 @@ def test_exactly_the_check_fires_whose_promise_is_broken(copied: str, check: str
 
 
 def test_a_case_that_is_gone_is_missed_by_the_review_and_by_its_answer(copied: str) -> None:
-    corrupt(copied, "delete from cases")
+    corrupt(copied, "delete from cases where customer_id = 'c_rich'")
     assert list(fired(copied)) == ["answers_agree", "reviews_have_one_case"]
 
 

@@ -39,6 +39,9 @@ insert into payments (customer_id, payment_id, payee_id, amount_minor, currency,
     decided_at, answer)
 select 'x_' || n, gen_random_uuid(), 'p_1', 1, 'USD', 'allow', false, 'v', 'held', now() + interval '1 hour', now(), repeat('x', 100)
 from generate_series(1, {ROWS}) n;
+insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, status, resolved_by, resolved_at, label)
+select customer_id, gen_random_uuid(), payment_id, 1, 'USD', '[]', 'declined', 'key', now(), 'false_positive' from payments
+where customer_id like 'x%';
 """
 ANALYZE = "vacuum analyze"
 LOOKING_AROUND: dict[str, tuple[object, ...]] = {"abandoned_claims": (100,), "due_reservations": (100,), "pending_events": (500,)}
@@ -53,8 +56,8 @@ class Steps:
         self._queries = load_queries(folder("sql") / "queries")
         self._paid: tuple[str, str] = ("", "")
 
-    def blocks(self, query: str, *parameters: object) -> int:
-        self._cursor.execute(f"explain (analyze, buffers, format json) {self._queries[query]}", parameters)
+    def blocks(self, query: str, *parameters: object, **named: object) -> int:
+        self._cursor.execute(f"explain (analyze, buffers, format json) {self._queries[query]}", named or parameters)
         plan = self._cursor.fetchone()[0][0]["Plan"]
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
@@ -99,8 +102,35 @@ class Steps:
         return self.blocks(
             "settle",
             *([customer], [key], _typed("uuid", [token]), _typed("uuid", [payment]), ["p_1"], [amount], ["USD"], ["v"], [now], ["allow"], [False]),
-            *([now + timedelta(days=1)], _typed("uuid", [str(uuid4())]), '{"answer":1}', "{}", _typed("uuid", [None]), "", [False]),
+            *([now + timedelta(days=1)], _typed("uuid", [str(uuid4())]), '{"answer":1}', "{}", _typed("uuid", [None]), "", [False], [0], [3600]),
         )
+
+    def cases(self, customer: str) -> dict[str, int]:
+        """A review whose case is worked on, and what shows it."""
+        key, payment, case, now = uuid4().hex, str(uuid4()), str(uuid4()), datetime.now(UTC)
+        _, token, _ = self.claim(customer, key, None)
+        typed = _typed("uuid", [payment])
+        self.blocks(
+            "settle",
+            *([customer], [key], _typed("uuid", [token]), typed, ["p_1"], [100], ["USD"], ["v"], [now], ["review"], [False], [now]),
+            *(_typed("uuid", [str(uuid4())]), "{}", "{}", _typed("uuid", [case]), "[]", [False], [1], [3600]),
+        )
+        walked = {act: self.blocks("work_case", customer, case, act, "key", False, None, None) for act in ("claimed", "unclaimed")}
+        walked["labelled"] = self.blocks("work_case", customer, case, "labelled", "key", False, None, "unclear")
+        walked["noted"] = self.blocks("work_case", customer, case, "noted", "key", False, "a note", None)
+        filters = dict.fromkeys(("status", "holder", "label", "currency", "amount_min", "amount_max", "age_min", "age_max"))
+        place = {"overdue": False, "before": None, "after_priority": None, "after_due": None, "after_case": None, "limit": 20}
+        for name, wanted in (("newest", {}), ("open", {"status": "open"}), ("held", {"holder": "key"}), ("label", {"label": "unclear"})):
+            walked[f"page of {name}"] = self.blocks("cases_page", **filters | place | wanted)
+        for name, wanted in (("queue", {}), ("queue after", {"after_priority": 0, "after_due": now, "after_case": case})):
+            walked[name] = self.blocks("cases_queue", **filters | place | wanted)
+        walked["approved"] = self.blocks("resolve_case", customer, case, "approved", "key", timedelta(days=1), str(uuid4()), "{}")
+        walked["approved again"] = self.blocks("resolve_case", customer, case, "approved", "key", timedelta(days=1), str(uuid4()), "{}")
+        walked["case"] = self.blocks("case_by_id", case)
+        walked["history"] = self.blocks("case_history", customer, case)
+        walked["labels"] = self.blocks("case_labels", [customer], [payment])
+        walked["waiting"] = self.blocks("cases_waiting")
+        return walked
 
 
 def _typed(kind: str, values: list[object]) -> psycopg2.extensions.AsIs:
@@ -127,8 +157,10 @@ def test_a_step_costs_the_same_after_its_tables_have_grown(database: str, steps:
     for statement in before:
         execute(database, statement)
     first = steps.walk("c_1")
+    steps.cases("c_1")  # its plans are made now; what it reads of the catalogue, this once, is not counted
     if GROW not in before:
         execute(database, GROW)
     second = steps.walk("c_2")
+    cases = steps.cases("c_2")
     looked = {query: steps.blocks(query, *parameters) for query, parameters in LOOKING_AROUND.items()}
-    assert {step: blocks for step, blocks in {**first, **second, **looked}.items() if blocks > BLOCKS_MAX} == {}
+    assert {step: blocks for step, blocks in {**first, **second, **cases, **looked}.items() if blocks > BLOCKS_MAX} == {}

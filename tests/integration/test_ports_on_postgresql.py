@@ -81,7 +81,7 @@ class PostgresqlWorld:
         execute(self._dsn, "insert into accounts (customer_id, currency, available) values (%s, %s, %s)", customer_id, currency, available_minor)
 
     async def put_on_list(self, kind: str, subject: str, listing: str) -> None:
-        await self._store.administration.add_listing(kind, subject, listing, "a test", None)
+        await self._store.lists.put(kind, subject, listing, reason="a test", expires_at=None, author="a test")
 
     async def attempt(self, payment: Payment) -> None:
         await self._store.decisions.claim(ClaimRequest(payment, "key", b"f" * 32, uuid4().hex, "request-1", "sha256:0"), None)
