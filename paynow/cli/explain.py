@@ -276,9 +276,14 @@ def _show_rules(output: Console, rules: Sequence[Mapping[str, Any]], currency: s
     width = max(len(rule["id"]) for rule in rules)
     for rule in sorted(rules, key=lambda rule: RULE_ORDER.index(rule["value"])):
         style = RULE_STYLES[rule["value"]]
-        output.print(Text.assemble(f"{'rule':<10}{rule['id']:<{width}}  ", (f"{rule['value']:<8}", style), f"{rule['then']}"))
+        output.print(Text.assemble(f"{'rule':<10}{rule['id']:<{width}}  ", (f"{rule['value']:<8}", style), _consequence(rule)))
         said = "  ".join(f"{name}={'?' if value is None else value_text(name, value, currency)}" for name, value in rule["values"].items())
         output.print(Padding(Text(said or "always", "dim"), (0, 0, 0, 10), expand=False))
+
+
+def _consequence(rule: Mapping[str, Any]) -> str:
+    told = rule["then"] if "then" in rule else f"score {rule['score']:+}"
+    return told if rule["mode"] == "enforce" else f"{told}, only watched"
 
 
 def _show_changes(output: Console, told: Mapping[str, Any]) -> None:

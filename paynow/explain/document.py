@@ -51,12 +51,20 @@ def _timeline(recorded: Recorded) -> Iterator[dict[str, Any]]:
 
 
 def _rules(policy: Policy, payment: Payment, recorded: Recorded) -> Iterator[dict[str, Any]]:
-    """Each rule with its value and those of the names that it reads; of a name that nothing was said of, null."""
+    """Each rule, shadow rules too, with its value and those of the names that it reads; of a name that nothing was said of, null."""
     evaluation = policy.evaluate(payment, recorded.outputs, recorded.floors)
+    true = {*evaluation.fired, *evaluation.shadow_fired}
+    unknown = {*evaluation.unknown, *evaluation.shadow_unknown}
     for rule in policy.rules:
-        value = "true" if rule.id in evaluation.fired else "unknown" if rule.id in evaluation.unknown else "false"
-        values = {name: _value(name, payment, recorded) for name in sorted(rule.names)}
-        yield {"id": rule.id, "then": rule.then, "when": rule.when, "message": rule.message, "value": value, "values": values}
+        yield {
+            "id": rule.id,
+            "mode": "enforce" if rule.enforced else "shadow",
+            **({"score": rule.score} if rule.then is None else {"then": rule.then}),
+            "when": rule.when,
+            "message": rule.reason.message,
+            "value": "true" if rule.id in true else "unknown" if rule.id in unknown else "false",
+            "values": {name: _value(name, payment, recorded) for name in sorted(rule.names)},
+        }
 
 
 def _value(name: str, payment: Payment, recorded: Recorded) -> Any:

@@ -75,6 +75,7 @@ _EXPLANATION = {
     "rules": [
         {
             "id": "new_payee_large_amount",
+            "mode": "enforce",
             "then": "review",
             "when": "!getRiskSignals.payee_known && payment.amount_minor >= 100000",
             "message": _LARGE["message"],

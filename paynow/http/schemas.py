@@ -202,10 +202,15 @@ class AttemptSchema(Schema):
 
 
 class RuleValueSchema(Schema):
-    """A rule of the policy that decided, with its value and those of the names that it reads; null where nothing was said."""
+    """A rule of the policy that decided, with its value and those of the names that it reads; null where nothing was said.
+
+    It has a verdict (`then`) or adds a `score`; one whose `mode` is `shadow` is only watched.
+    """
 
     id = fields.String(required=True)
-    then = fields.String(required=True, validate=validate.OneOf(("review", "block")))
+    mode = fields.String(required=True, validate=validate.OneOf(("enforce", "shadow")))
+    then = fields.String(validate=validate.OneOf(("review", "block")))
+    score = fields.Integer()
     when = fields.String(required=True)
     message = fields.String(required=True)
     value = fields.String(required=True, validate=validate.OneOf(("true", "false", "unknown")))

@@ -62,7 +62,10 @@ async def test_scores_shadow_rules_and_what_the_payer_may_read_stand_in_the_answ
     assert [(step["decision"], step["score"], step.get("shadowFired")) for step in steps] == [("allow", 0, None), ("review", 60, ["watched"])]
     assert large["reasons"] == [{"code": "large", "message": "Inside only", "customerMessage": "We are looking at it"}]
     for decision in (small, large):
-        assert paynow(tmp_path, database, "explain", decision["paymentId"], "--verify").code == 0
+        explained = paynow(tmp_path, database, "explain", decision["paymentId"], "--verify")
+        assert explained.code == 0
+    lines = [line.split(maxsplit=3)[1:] for line in explained.out.splitlines() if line.startswith("rule ")]
+    assert lines == [["large", "true", "score +60"], ["watched", "true", "block, only watched"]]
     [(event,)] = execute(database, f"select data::text from outbox where data::text like '%{large['paymentId']}%' limit 1")
     assert "Inside only" not in event
 
