@@ -1,13 +1,14 @@
-"""Reviews for tests: payments that a listed payee sends to people, and keys of people who work on them."""
+"""Reviews for tests: payments that people have to look at, and keys of people who work on them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -20,6 +21,7 @@ POLICY = Path(__file__).parent / "reviews.toml"
 REVIEWS = {"PAYNOW_RATE_LIMIT__CUSTOMER": "off", "PAYNOW_POLICY__FILE": str(POLICY)}
 """No customer's limit, and every payment of 10.00 and more is reviewed."""
 
+Result = TypeVar("Result")
 CASE_SCOPES = ("cases:read", "cases:write")
 
 
@@ -71,3 +73,9 @@ async def get(client: aiohttp.ClientSession, path: str) -> dict[str, Any]:
 async def everybody(clients: list[aiohttp.ClientSession], path: str) -> list[tuple[int, dict[str, Any]]]:
     """The same request by all clients at once."""
     return await asyncio.gather(*(post(client, path) for client in clients))
+
+
+def in_a_loop_of_its_own(work: Coroutine[Any, Any, Result]) -> Result:
+    """For fixtures that outlive the loop of one test."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from database import execute
-from reviews import REVIEWS, get, reviewed
+from reviews import REVIEWS, get, in_a_loop_of_its_own, reviewed
 from service import RunningService, open_account
 from waiting import eventually_async
 
@@ -126,8 +122,3 @@ async def pages(service: RunningService, query: str, *, limit: int) -> list[str]
 
 def when(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def in_a_loop_of_its_own(work: Coroutine[Any, Any, list[str]]) -> list[str]:
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

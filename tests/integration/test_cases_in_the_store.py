@@ -1,0 +1,164 @@
+"""Cases in PostgreSQL: what a migration finds there, what processes of before still write, what the schema refuses, and labels."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg2.errors
+import pytest
+
+from database import execute
+from paynow import resources
+from paynow.ids import new_id
+from paynow.payments.fingerprint import fingerprint
+from paynow.plugin_api import Payment
+from paynow.store import Store, migrations
+from paynow.store.audit import audit
+from paynow.store.records import Case, ClaimRequest, Finished, Settlement
+from service import open_account
+
+REVIEW = """insert into payments (customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, decided_at, answer)
+values ('c_1', %s::uuid, 'p_1', 100, 'USD', 'review', false, 'v', now(), '{}')"""
+CASE = "insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons) values ('c_1', %s::uuid, %s::uuid, 100, 'USD', '[]')"
+
+
+def opened(dsn: str) -> tuple[str, str]:
+    """A payment and its case, as they are written elsewhere than in the settle."""
+    payment_id, case_id = str(uuid4()), str(uuid4())
+    execute(dsn, REVIEW, payment_id)
+    execute(dsn, CASE, case_id, payment_id)
+    return payment_id, case_id
+
+
+async def review(store: Store, case: Case, number: int = 1) -> Payment:
+    """A settled review with its case."""
+    payment = Payment(new_id("c_1"), "c_1", "p_1", 100, "USD")
+    request = ClaimRequest(payment, f"k-{number}", fingerprint("c_1", "p_1", 100, "USD"), uuid4().hex, "request-1", "v")
+    assert (await store.decisions.claim(request, None)).outcome == "claimed"
+    now = datetime.now(UTC)
+    finished = Finished(b'{"answer":1}', b'{"event":1}')
+    settled = await store.decisions.settle(
+        Settlement(request, "v", "review", False, now, now + timedelta(days=1), new_id("c_1"), finished, case, False)
+    )
+    assert settled.outcome == "settled"
+    return payment
+
+
+def test_cases_of_before_are_open_without_urgency_and_due_a_day_after_the_migration(empty_database: str, tmp_path: Path) -> None:
+    older = tmp_path / "sql"
+    shutil.copytree(resources.folder("sql"), older)
+    for migration in (older / "migrations").glob("*.sql"):
+        if migration.stem[:4] > "0002":
+            migration.unlink()
+    shutil.rmtree(older / "functions")
+    (older / "functions").mkdir()
+    migrations.migrate(empty_database, folder=older)
+    execute(empty_database, "insert into customers (customer_id) values ('c_1')")
+    _, case_id = opened(empty_database)
+    assert migrations.migrate(empty_database)[-1] == "functions"
+    rows = execute(empty_database, "select case_id::text, status, priority, history_seq, due_at - now() from cases")
+    assert [row[:4] for row in rows] == [(case_id, "open", 0, 0)]
+    assert timedelta(hours=23) < rows[0][4] <= timedelta(hours=24)
+    guards = next(finding for finding in audit(empty_database)[1] if finding.check.name == "guards_are_on")
+    assert guards.offenders == 0
+
+
+def test_the_migration_may_stop_anywhere_and_is_begun_again(empty_database: str, tmp_path: Path) -> None:
+    """It is no transaction: a crash between its last statement and the record repeats all of it, on rows too."""
+    migrations.migrate(empty_database)
+    execute(empty_database, "insert into customers (customer_id) values ('c_1')")
+    opened(empty_database)
+    before = execute(empty_database, "select * from cases")
+    execute(empty_database, "delete from schema_migrations where version > 2")
+    migrations.migrate(empty_database)
+    assert execute(empty_database, "select * from cases") == before
+
+
+async def test_priority_and_due_time_are_written_with_the_decision_and_by_the_completer(database: str) -> None:
+    open_account(database, "c_1", 10_000)
+    store = Store(database)
+    try:
+        settled = Case(new_id("c_1"), b"[]", priority=3, due_s=7200)
+        await review(store, settled)
+        payment_id = str(uuid4())
+        execute(database, REVIEW.replace("answer)", "answer, case_pending)").replace("'{}')", "'{}', true)"), payment_id)
+        late = Case(new_id("c_1"), b"[]", priority=1, due_s=60)
+        assert await store.payments.open_case(Payment(UUID(payment_id), "c_1", "p_1", 100, "USD"), late)
+        for case, priority, due_s in ((settled, 3, 7200), (late, 1, 60)):
+            found = await store.cases.find(case.case_id)
+            assert found is not None
+            assert (found.priority, (found.due_at - found.opened_at).total_seconds()) == (priority, due_s)
+    finally:
+        await store.close()
+
+
+def test_a_process_of_before_goes_on_settling_reviews(database: str) -> None:
+    """It calls the settle, and opens cases, without what it does not know."""
+    open_account(database, "c_1", 10_000)
+    payment_id, case_id, token = (str(uuid4()) for _ in range(3))
+    claim = (
+        "insert into idempotency_keys values ('c_1', 'k-1', sha256('f'), %s::uuid, 'processing', %s::uuid, now(), now(), 'p_1', 100, 'USD', 'r', 'v')"
+    )
+    execute(database, claim, payment_id, token)
+    outcomes = execute(
+        database,
+        """select outcome from settle_payments(array['c_1'], array['k-1'], array[%s::uuid], array[%s::uuid], array['p_1'], array[100], array['USD'],
+            array['v'], array[now()], array['review'], array[false], array[now()], array[gen_random_uuid()], array['{}'], array['{}'],
+            array[%s::uuid], array['[]'], array[false])""",
+        token,
+        payment_id,
+        case_id,
+    )
+    assert outcomes == [("settled",)]
+    assert execute(database, "select case_id::text, priority, due_at - opened_at from cases") == [(case_id, 0, timedelta(hours=24))]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "status = 'claimed'",
+        "holder = 'key'",
+        "status = 'claimed', holder = 'key'",
+        "status = 'approved'",
+        "status = 'declined', resolved_by = 'key'",
+        "resolved_by = 'key', resolved_at = now()",
+    ],
+)
+def test_the_schema_refuses_a_case_that_nobody_holds_or_resolved(database: str, change: str) -> None:
+    execute(database, "insert into customers (customer_id) values ('c_1')")
+    opened(database)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        execute(database, f"update cases set {change}")
+
+
+def test_only_what_was_allowed_or_reviewed_may_hold_a_reservation(database: str) -> None:
+    execute(database, "insert into customers (customer_id) values ('c_1')")
+    opened(database)
+    held = "reservation = 'held', reserved_until = now()"
+    execute(database, f"update payments set {held}")
+    for change in ("reserved_until = null", "decision = 'block'", "decision = 'allow', reservation = null, reserved_until = null"):
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            execute(database, f"update payments set {change}")
+
+
+async def test_labels_come_by_payment_for_those_that_have_one(database: str) -> None:
+    open_account(database, "c_1", 10_000)
+    store = Store(database)
+    try:
+        cases = [Case(new_id("c_1"), b"[]") for _ in range(3)]
+        payments = [await review(store, case, number) for number, case in enumerate(cases)]
+        await store.cases.work("c_1", cases[0].case_id, "labelled", "key", label="unclear")
+        await store.cases.work("c_1", cases[0].case_id, "labelled", "key", label="confirmed_fraud")
+        await store.cases.work("c_1", cases[2].case_id, "labelled", "key", label="false_positive")
+        asked = [("c_1", payment.payment_id) for payment in payments]
+        assert await store.cases.labels([*asked, ("c_2", uuid4())]) == {
+            payments[0].payment_id: "confirmed_fraud",
+            payments[2].payment_id: "false_positive",
+        }
+        assert await store.cases.labels([("c_other", payments[0].payment_id)]) == {}
+        assert await store.cases.labels([]) == {}
+    finally:
+        await store.close()
