@@ -17,8 +17,6 @@ from waiting import eventually_async
 
 MONEY = ("accounts", "ledger_entries", "outbox", "payments", "customers", "known_payees", "cases", "case_history")
 
-PATIENT = {"PAYNOW_DATABASE__ACQUIRE_TIMEOUT_MS": "30000", "PAYNOW_DATABASE__STATEMENT_TIMEOUT_MS": "7000"}
-
 
 @pytest.fixture(scope="module")
 def module_environ() -> dict[str, str]:
@@ -27,8 +25,8 @@ def module_environ() -> dict[str, str]:
 
 @pytest.fixture
 def service(database: str, tmp_path) -> Iterator[RunningService]:
-    """Events stay in the outbox, so that a test can count them, and who comes with a thousand others waits instead of being told 503."""
-    with running(database, tmp_path, {**REVIEWS, **PATIENT, "PAYNOW_EVENTS__SINKS": "[]"}) as started:
+    """Events stay in the outbox, so that a test can count them."""
+    with running(database, tmp_path, {**REVIEWS, "PAYNOW_EVENTS__SINKS": "[]"}) as started:
         yield started
 
 
