@@ -103,6 +103,7 @@ async def test_what_is_overdue_is_found_and_counted(module_service: RunningServi
         ("amountMin=0.001&currency=USD", "amountMin"),
         ("currency=usd", "currency"),
         ("ageMin=2", "ageMin"),
+        ("ageMax=999999999d", "ageMax"),
         ("overdue=yes", "overdue"),
         ("order=urgent&status=declined", "order"),
         ("order=urgent&cursor=bm9uZQ", "cursor"),
