@@ -146,7 +146,7 @@ class Activity:
     allowed_mean_minor: int
     """Their mean amount; 0 if there are none."""
     payee_known: bool
-    """Whether a payment of this customer to this payee was allowed before."""
+    """Whether a payment of this customer to this payee was allowed before, or approved in its case."""
     payee_list: str
     """`none`, `allow` or `block`."""
     customer_list: str

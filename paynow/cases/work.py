@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from loguru import logger
 
+from paynow.cases.turns import Turns
 from paynow.errors import CaseHeld, CaseResolved, InsufficientFunds, NotFound
 from paynow.ids import new_id
 from paynow.payments.answer import payment_json
@@ -30,6 +31,7 @@ class CaseWork:
         self._cases = cases
         self._ttl = timedelta(seconds=reservation_ttl_s)
         self._resolved = resolved
+        self._turns = Turns()
 
     async def claim(self, case_id: UUID, actor: str) -> StoredCase:
         """The case is the actor's: nobody else resolves it meanwhile. Raises `CaseHeld` if another key has it, `CaseResolved`."""
@@ -62,16 +64,18 @@ class CaseWork:
     async def _work(
         self, case_id: UUID, act: str, actor: str, *, any_holder: bool = False, note: str | None = None, label: str | None = None
     ) -> StoredCase:
-        payment = await self._payment(case_id)
-        outcome = await self._cases.work(payment.customer_id, case_id, act, actor, any_holder=any_holder, note=note, label=label)
+        async with self._turns.take():
+            payment = await self._payment(case_id)
+            outcome = await self._cases.work(payment.customer_id, case_id, act, actor, any_holder=any_holder, note=note, label=label)
         return self._told(outcome, payment, act, actor)
 
     async def _resolve(self, case_id: UUID, resolution: str, actor: str) -> StoredCase:
-        payment = await self._payment(case_id)
-        data = {**payment_json(payment), "caseId": str(case_id), "resolution": resolution, "resolvedBy": actor}
-        data["reservation"] = "held" if resolution == "approved" else None
-        event_id = new_id(payment.customer_id)
-        outcome = await self._cases.resolve(payment.customer_id, case_id, resolution, actor, self._ttl, event_id, orjson.dumps(data).decode())
+        async with self._turns.take():
+            payment = await self._payment(case_id)
+            data = {**payment_json(payment), "caseId": str(case_id), "resolution": resolution, "resolvedBy": actor}
+            data["reservation"] = "held" if resolution == "approved" else None
+            event_id = new_id(payment.customer_id)
+            outcome = await self._cases.resolve(payment.customer_id, case_id, resolution, actor, self._ttl, event_id, orjson.dumps(data).decode())
         case = self._told(outcome, payment, resolution, actor)
         if outcome.outcome == "done":
             self._resolved()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +26,7 @@ from paynow.settings.notation import duration_s
 from paynow.store.records import CaseAct, CaseFilter, StoredCase
 
 ORDERS = ("newest", "urgent")
+AGE_MAX_S = 36_500 * 86_400
 KEY_ID_PATTERN = r"^[0-9a-z]{1,32}$"
 
 _KEY_ID = re.compile(KEY_ID_PATTERN[:-1] + r"\Z")
@@ -135,9 +137,12 @@ def _currency(text: str) -> str:
 
 def _age_s(text: str) -> float:
     try:
-        return duration_s(text)
+        seconds = duration_s(text)
     except ValueError:
         raise Fault("format", "must be a time like 90s, 15m, 12h or 7d") from None
+    if seconds > AGE_MAX_S:
+        raise Fault("range", "must be at most 36500d")
+    return seconds
 
 
 def _key_id(text: str) -> str:
@@ -160,7 +165,7 @@ _FILTERS = {
 }
 
 
-def _filter(asked: dict[str, Any] | Any) -> CaseFilter:
+def _filter(asked: Mapping[str, Any]) -> CaseFilter:
     """What the filters come to together. Raises `InvalidRequest` with all faults."""
     faults: list[FieldFault] = []
     bounds: dict[str, int | None] = {"amountMin": None, "amountMax": None}

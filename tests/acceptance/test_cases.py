@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,12 +12,10 @@ import pytest
 
 from database import contents, execute
 from reviews import REVIEWS, clients, everybody, get, make_keys, post, reviewed
-from service import RunningService, audit, balance, open_account, running
+from service import RunningService, audit, balance, body, open_account, running
 from waiting import eventually_async
 
 MONEY = ("accounts", "ledger_entries", "outbox", "payments", "customers", "known_payees", "cases", "case_history")
-
-PATIENT = {"PAYNOW_DATABASE__ACQUIRE_TIMEOUT_MS": "30000", "PAYNOW_DATABASE__STATEMENT_TIMEOUT_MS": "7000"}
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,8 @@ def module_environ() -> dict[str, str]:
 
 @pytest.fixture
 def service(database: str, tmp_path) -> Iterator[RunningService]:
-    """Events stay in the outbox, so that a test can count them, and who comes with a thousand others waits instead of being told 503."""
-    with running(database, tmp_path, {**REVIEWS, **PATIENT, "PAYNOW_EVENTS__SINKS": "[]"}) as started:
+    """Events stay in the outbox, so that a test can count them."""
+    with running(database, tmp_path, {**REVIEWS, "PAYNOW_EVENTS__SINKS": "[]"}) as started:
         yield started
 
 
@@ -243,6 +242,33 @@ async def test_an_approval_that_died_before_its_answer_gets_the_same_answer_from
     assert balance(database, "c_1") == (100_000 - 12 * 2_000, 12 * 2_000)
     assert len(resolutions(database)) == 12
     audit(database, tmp_path)
+
+
+async def test_everything_at_once_leaves_each_case_with_one_end_and_the_money_right(service: RunningService, tmp_path) -> None:
+    """Eight people do what they like to the same cases while their customer pays, captures and releases."""
+    open_account(service.dsn, "c_1", 20_000)
+    keys = await make_keys(service.dsn, 8)
+    draw = random.Random(7)
+    async with service.client() as client, clients(service, keys) as analysts:
+        cases = [await reviewed(client, "c_1", f"k-{number}") for number in range(15)]
+
+        async def anything(number: int) -> int:
+            case = draw.choice(cases)
+            if number % 4 == 0:
+                return (await post(client, "/api/payments/decide", body("c_1", "1.00", f"more-{number}")))[0]
+            if number % 4 == 1:
+                return (await post(client, f"/api/payments/{case['paymentId']}/{draw.choice(['capture', 'release'])}"))[0]
+            act = draw.choice(["claim", "claim", "unclaim", "approve", "decline", "note", "label"])
+            document = {"note": {"note": f"note {number}"}, "label": {"label": draw.choice(["unclear", "confirmed_fraud"])}}.get(act)
+            return (await post(draw.choice(analysts), f"/api/cases/{case['caseId']}/{act}", document))[0]
+
+        statuses = Counter(await asyncio.gather(*(anything(number) for number in range(400))))
+    assert set(statuses) <= {200, 409}
+    resolved = execute(service.dsn, "select count(*) from cases where status in ('approved', 'declined')")[0][0]
+    assert resolved > 5
+    assert len(resolutions(service.dsn)) == len({row[0] for row in resolutions(service.dsn)}) == resolved
+    assert execute(service.dsn, "select count(*) from case_history where act in ('approved', 'declined')") == [(resolved,)]
+    audit(service.dsn, tmp_path)
 
 
 async def test_notes_and_labels_by_anybody_at_any_time_stand_in_the_history(service: RunningService, case_id: str, tmp_path) -> None:

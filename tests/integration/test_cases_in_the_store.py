@@ -12,13 +12,16 @@ import pytest
 
 from database import execute
 from paynow import resources
+from paynow.cases.work import CaseWork
+from paynow.errors import OutcomeUnknown
 from paynow.ids import new_id
 from paynow.payments.fingerprint import fingerprint
 from paynow.plugin_api import Payment
 from paynow.store import Store, migrations
 from paynow.store.audit import audit
 from paynow.store.records import Case, ClaimRequest, Finished, Settlement
-from service import open_account
+from service import balance, open_account
+from wire import wire_to
 
 REVIEW = """insert into payments (customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, decided_at, answer)
 values ('c_1', %s::uuid, 'p_1', 100, 'USD', 'review', false, 'v', now(), '{}')"""
@@ -142,6 +145,45 @@ def test_only_what_was_allowed_or_reviewed_may_hold_a_reservation(database: str)
     for change in ("reserved_until = null", "decision = 'block'", "decision = 'allow', reservation = null, reserved_until = null"):
         with pytest.raises(psycopg2.errors.CheckViolation):
             execute(database, f"update payments set {change}")
+
+
+@pytest.mark.parametrize("resolution", ["approve", "decline"])
+async def test_a_resolution_whose_answers_are_lost_is_repeated_without_harm(database: str, resolution: str) -> None:
+    """Two answers are lost: the first and that of the pool's own repetition. What happened is not known, and asking again tells it."""
+    open_account(database, "c_1", 10_000)
+    async with wire_to(database) as wire:
+        store, told = Store(wire.dsn), []
+        try:
+            case = Case(new_id("c_1"), b"[]")
+            await review(store, case)
+            work = CaseWork(store.cases, reservation_ttl_s=60, resolved=lambda: told.append(True))
+            act = work.approve if resolution == "approve" else work.decline
+            wire.lose_answers("resolve_case", times=2)
+            with pytest.raises(OutcomeUnknown):
+                await act(case.case_id, "key")
+            first = await act(case.case_id, "key")
+            assert await act(case.case_id, "key") == first
+            assert (first.status, first.resolved_by) == (f"{resolution}d", "key")
+        finally:
+            await store.close()
+    assert balance(database, "c_1") == ((9_900, 100) if resolution == "approve" else (10_000, 0))
+    assert execute(database, "select count(*) from outbox where type = 'paynow.case.resolved'") == [(1,)]
+    assert execute(database, "select act, actor from case_history") == [(f"{resolution}d", "key")]
+
+
+async def test_what_was_approved_counts_as_allowed_from_then_on(database: str) -> None:
+    open_account(database, "c_1", 10_000)
+    store = Store(database)
+    try:
+        case = Case(new_id("c_1"), b"[]")
+        payment = await review(store, case)
+        before = await store.reads.activity(payment)
+        await CaseWork(store.cases, reservation_ttl_s=60, resolved=lambda: None).approve(case.case_id, "key")
+        after = await store.reads.activity(payment)
+    finally:
+        await store.close()
+    assert (before.allowed_count, before.allowed_minor_24h, before.payee_known) == (0, 0, False)
+    assert (after.allowed_count, after.allowed_minor_24h, after.allowed_mean_minor, after.payee_known) == (1, 100, 100, True)
 
 
 async def test_labels_come_by_payment_for_those_that_have_one(database: str) -> None:
