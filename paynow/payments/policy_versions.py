@@ -65,10 +65,14 @@ class PolicyVersions:
                         await notice(LOOK_EVERY_S)
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("news of policies cannot be heard")
+            except Exception as error:  # whatever it is: who does not follow decides by an old policy, and nobody sees it
+                logger.bind(error=type(error).__name__).opt(exception=True).error("following the active policy failed")
             try:
                 await self.refresh()
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("the active policy could not be looked up")
+            except Exception as error:
+                logger.bind(error=type(error).__name__).opt(exception=True).error("following the active policy failed")
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def refresh(self) -> None:
@@ -77,6 +81,8 @@ class PolicyVersions:
         Raises the store's refusals.
         """
         version = await self._administration.active_policy_version()
+        if version == self.active.version:
+            self._refused = None
         if version in (None, self.active.version, self._refused):
             return
         policy = self._earlier.get(version) or await self._taken(version)

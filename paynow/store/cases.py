@@ -82,8 +82,8 @@ def _asked(wanted: CaseFilter) -> dict[str, object]:
         "currency": wanted.currency,
         "amount_min": wanted.amount_min_minor,
         "amount_max": wanted.amount_max_minor,
-        "age_min": wanted.age_min_s and timedelta(seconds=wanted.age_min_s),
-        "age_max": wanted.age_max_s and timedelta(seconds=wanted.age_max_s),
+        "age_min": None if wanted.age_min_s is None else timedelta(seconds=wanted.age_min_s),
+        "age_max": None if wanted.age_max_s is None else timedelta(seconds=wanted.age_max_s),
         "overdue": wanted.overdue,
     }
 

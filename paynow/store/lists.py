@@ -11,6 +11,7 @@ from itertools import islice
 
 import psycopg2.extensions as pg
 
+from paynow.errors import StoreUnavailable
 from paynow.resources import folder
 from paynow.store.imports import CHUNK_ROWS, FAULTS_KEPT_MAX, LOCK_TIMEOUT, ImportRefused
 from paynow.store.pool import Pool
@@ -27,9 +28,18 @@ class Lists:
         self._queries = queries
 
     async def put(self, kind: str, subject: str, listing: str, *, reason: str, expires_at: datetime | None, author: str) -> Listing:
-        """Puts a `customer` or `payee` on a list, or renews its reason and expiry; the entry as it is then. The same again changes nothing."""
+        """Puts a `customer` or `payee` on a list, or renews its reason and expiry; the entry as it is then. The same again changes nothing.
+
+        Raises `StoreUnavailable` if somebody took it off meanwhile, and the pool's refusals.
+        """
         named = {"kind": kind, "subject": subject, "listing": listing, "reason": reason, "expires_at": expires_at, "author": author}
-        return Listing(*(await self._pool.call("put_listing", self._queries["put_listing"], named))[0])
+        # Nothing was changed: it may just have been put there by somebody whom only a new statement sees.
+        rows = await self._pool.call("put_listing", self._queries["put_listing"], named) or await self._pool.read(
+            "listing", self._queries["listing"], named
+        )
+        if not rows:
+            raise StoreUnavailable(retry_after_s=1)
+        return Listing(*rows[0])
 
     async def remove(self, kind: str, subject: str, listing: str, *, author: str) -> bool:
         """Takes it off again; False if it was not there."""

@@ -143,6 +143,7 @@ class Pool:
 
         Raises `StoreUnavailable` if there is no connection, and when it is lost. A notice that came while nobody waited is not missed.
         """
+        cancellations = _current_task().cancelling()
         link = await self._connect()
         try:
             await link.cursor.execute(f"listen {channel}")
@@ -153,6 +154,11 @@ class Pool:
                         await link.connection.notifies.get()
 
             yield notice
+        except asyncio.CancelledError as error:
+            # As in `_once`: a server-side time limit, raised as a cancellation.
+            if isinstance(error.__context__, psycopg2.errors.QueryCanceled) and _current_task().cancelling() == cancellations:
+                raise StoreUnavailable(retry_after_s=1) from error
+            raise
         except (psycopg2.Error, OSError) as error:
             raise StoreUnavailable(retry_after_s=1) from error
         finally:

@@ -29,7 +29,7 @@ create or replace function settle_payments(
     p_customer text[], p_key text[], p_token uuid[], p_payment uuid[], p_payee text[], p_amount bigint[], p_currency text[], p_policy text[],
     p_decided_at timestamptz[], p_decision text[], p_degraded boolean[], p_reserved_until timestamptz[], p_event uuid[],
     p_answer text[], p_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[],
-    p_case_priority int[] default null, p_case_due_s int[] default null
+    p_case_priority int[], p_case_due_s int[]
 ) returns table (ordinal int, outcome text, decision text, answer text) language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -146,5 +146,19 @@ begin
     left join lateral (
         select z.decision, z.answer from payments z where x.state = 'decided' and z.customer_id = r.c and z.payment_id = x.payment_id limit 1
     ) y on true;
+end
+$$;
+
+-- What processes call that know of no priority and no due time of a case; they may still run while this is applied.
+create or replace function settle_payments(
+    p_customer text[], p_key text[], p_token uuid[], p_payment uuid[], p_payee text[], p_amount bigint[], p_currency text[], p_policy text[],
+    p_decided_at timestamptz[], p_decision text[], p_degraded boolean[], p_reserved_until timestamptz[], p_event uuid[],
+    p_answer text[], p_data text[], p_case uuid[], p_case_reasons text[], p_case_pending boolean[]
+) returns table (ordinal int, outcome text, decision text, answer text) language plpgsql as $$
+begin
+    return query
+    select s.ordinal, s.outcome, s.decision, s.answer
+    from settle_payments(p_customer, p_key, p_token, p_payment, p_payee, p_amount, p_currency, p_policy, p_decided_at, p_decision, p_degraded,
+        p_reserved_until, p_event, p_answer, p_data, p_case, p_case_reasons, p_case_pending, null, null) s;
 end
 $$;

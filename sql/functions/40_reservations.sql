@@ -75,7 +75,7 @@ $$;
 -- Opens the case of a review for which no WRITE tool could open it; at most one a payment. Without a case it ends the waiting only:
 -- the tools have succeeded, and none of them opens cases. True if a case was opened now.
 create or replace function open_case(
-    p_customer text, p_payment uuid, p_case uuid, p_reasons text, p_priority int default null, p_due_s int default null
+    p_customer text, p_payment uuid, p_case uuid, p_reasons text, p_priority int, p_due_s int
 ) returns boolean language plpgsql as $$
 begin
     update payments set case_pending = false where customer_id = p_customer and payment_id = p_payment and case_pending;
@@ -88,5 +88,12 @@ begin
     from payments
     where customer_id = p_customer and payment_id = p_payment;
     return true;
+end
+$$;
+
+-- What processes call that know of no priority and no due time.
+create or replace function open_case(p_customer text, p_payment uuid, p_case uuid, p_reasons text) returns boolean language plpgsql as $$
+begin
+    return open_case(p_customer, p_payment, p_case, p_reasons, null, null);
 end
 $$;

@@ -5,6 +5,9 @@ create or replace function activate_policy(p_version text, p_body text, p_author
 declare
     past text;
 begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform require_read_committed();
+    end if;
     perform pg_advisory_xact_lock(hashtext('policies'), 0);
     select version into past from policies where active;
     if past is not distinct from p_version or p_cause = 'seeded' and past is not null or past <> p_instead_of then

@@ -6,7 +6,7 @@ create table policy_activations (
     author text not null,
     at timestamptz not null default clock_timestamp()
 );
-create trigger policy_activations_append_only before update or delete on policy_activations
+create trigger policy_activations_append_only before update or delete or truncate on policy_activations
     for each statement execute function refuse_change();
 
 -- Of the time before this table only the active policy is known to have been activated.

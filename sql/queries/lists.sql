@@ -12,9 +12,11 @@ with put as (
     select kind, subject, listing, false, reason, expires_at, author from put
 )
 select kind::text, subject, listing::text, reason, author, added_at, expires_at from put
-union all
+
+-- name: listing
+-- One entry.
 select kind::text, subject, listing::text, reason, author, added_at, expires_at from lists
-where kind = %(kind)s::listed_kind and subject = %(subject)s and listing = %(listing)s::listing and not exists (select from put)
+where kind = %(kind)s::listed_kind and subject = %(subject)s and listing = %(listing)s::listing
 
 -- name: remove_listing
 -- Takes a customer or payee off a list, with its entry in the history.
