@@ -43,7 +43,5 @@ order by payment_id
 select body from policies where version = %s
 
 -- name: past_labels
--- What analysts have said of payments. The label is looked for by its name in the whole row: where cases have none, there are no labels.
-select labelled.payment_id::text, labelled.label
-from (select payment_id, to_jsonb(cases) ->> 'label' as label from cases) labelled
-where labelled.label is not null
+-- What analysts have said of payments.
+select payment_id::text, label::text from cases where label is not null

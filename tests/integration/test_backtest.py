@@ -159,8 +159,6 @@ def test_labels_of_a_file_give_precision_and_recall(past: str, candidate: Path) 
 def test_labels_of_cases_are_taken_where_cases_have_them(database: str, candidate: Path) -> None:
     copy_decisions(database, 300, POLICY)
     assert report(candidate, database)["labels"] == {"known": 0, "decisions": {}, "judged": []}
-    if not execute(database, "select from information_schema.columns where table_name = 'cases' and column_name = 'label'"):
-        execute(database, "alter table cases add column label text")
     execute(
         database,
         """insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, label)
