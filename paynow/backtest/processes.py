@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import connection as waiting
 from multiprocessing import get_context, parent_process
 from typing import Any, Protocol, TypeVar
@@ -44,7 +44,7 @@ class Task(Protocol[Part_contra, Result_co]):
 def side_by_side(past: Past, dsn: str, task: Task[Part, Result], parts: Iterator[Part], workers: int) -> Iterator[Result]:
     """What each part comes to, in the order of the parts. One worker is this process itself; several see what `past` sees, and end with the iterator.
 
-    Raises `WorkerLost`, and whatever the task raises.
+    Several can be had from the main thread only, which hears Ctrl-C. Raises `WorkerLost`, and whatever the task raises.
     """
     if workers == 1:
         task.begin(past)
@@ -55,7 +55,8 @@ def side_by_side(past: Past, dsn: str, task: Task[Part, Result], parts: Iterator
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_take, initargs=(dsn, past.snapshot, task))
     try:
         for part in parts:
-            given.append(pool.submit(_do, part))
+            with _interrupts_held():
+                given.append(pool.submit(_do, part))
             if len(given) >= workers * AHEAD:
                 yield given.popleft().result()
         while given:
@@ -64,6 +65,19 @@ def side_by_side(past: Past, dsn: str, task: Task[Part, Result], parts: Iterator
         raise WorkerLost("a process of this command has ended, perhaps because memory ran out: try fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C is heard when the block is over: it begins processes and a thread, and a pool that is half begun can be neither used nor ended."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def workers_for(decisions: int, workers: int | None) -> int:

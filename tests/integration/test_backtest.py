@@ -255,8 +255,7 @@ def test_no_process_is_left_behind(past: str, candidate: Path, how: signal.Signa
             os.kill(pid, signal.SIGCONT)
         running.wait(timeout=60)
         eventually(lambda: not any(map(alive, family)), within_s=30)
-    # An interrupt that meets it while it begins its workers ends it with 1, and leaves nobody behind either.
-    assert running.returncode in ((130, 1) if how is signal.SIGINT else (-how,))
+    assert running.returncode == (130 if how is signal.SIGINT else -how)
 
 
 def alive(pid: int) -> bool:
