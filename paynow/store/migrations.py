@@ -15,10 +15,12 @@ One runner at a time: an advisory lock of the session, which the server drops wi
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg2
@@ -31,7 +33,14 @@ from paynow.store.migration_folder import MigrationRefused, SqlFile, SqlFolder, 
 ADVISORY_LOCK = 0x7061_796E_6F77  # "paynow"
 SERVER_VERSION_MIN = 15
 OTHER_RUNNER_TIMEOUT = "10min"
-LOCK_TIMEOUT = "5s"
+LOCK_TIMEOUT = "250ms"
+"""How long a try waits for a lock. Whatever comes after it waits with it, and a service sends a payment away after a third of its
+`database.statement_timeout_ms`, 500 ms as it is shipped."""
+LOCK_TRIES = 20
+LOCK_PAUSE_S = 0.25
+"""Between two tries, so that those who waited get through."""
+UNHURRIED_TIMEOUT = "10min"
+CONCURRENTLY = " concurrently "
 NO_TRANSACTION = "-- no-transaction"
 FUNCTIONS = "functions"
 SESSION = """
@@ -111,7 +120,7 @@ def migrate(dsn: str, *, folder: Path | None = None, report: Callable[[str], Non
                 report(migration.name)
                 done.append(migration.name)
         if _functions_applied_at(cursor, wanted) is None:
-            _apply_functions(cursor, wanted)
+            _patiently(FUNCTIONS, partial(_apply_functions, cursor, wanted))
             report(FUNCTIONS)
             done.append(FUNCTIONS)
     return done
@@ -169,13 +178,44 @@ def _check(wanted: SqlFolder, ledger: dict[int, Applied]) -> None:
 
 def _apply(cursor: pg.cursor, migration: SqlFile) -> None:
     if migration.text.split("\n", 1)[0].strip() == NO_TRANSACTION:
-        for statement in re.split(r"^-- then\s*$", migration.text, flags=re.MULTILINE):
-            _execute(cursor, migration.name, statement)
+        for part in re.split(r"^-- then\s*$", migration.text, flags=re.MULTILINE):
+            if CONCURRENTLY in part:
+                _execute_unhurried(cursor, migration.name, part)
+            else:
+                _patiently(migration.name, partial(_execute, cursor, migration.name, part))
         _record(cursor, migration)
-        return
+    else:
+        _patiently(migration.name, partial(_apply_whole, cursor, migration))
+
+
+def _execute_unhurried(cursor: pg.cursor, name: str, part: str) -> None:
+    """Nobody waits behind an index that is built concurrently, and one whose building was given up would have to be dropped first."""
+    cursor.execute(f"set lock_timeout = '{UNHURRIED_TIMEOUT}'")
+    try:
+        _execute(cursor, name, part)
+    except psycopg2.errors.LockNotAvailable as error:
+        raise MigrationRefused(f"{name} waited {UNHURRIED_TIMEOUT} for transactions to end that began before it: try again.") from error
+    finally:
+        if not cursor.connection.closed:
+            cursor.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
+
+
+def _apply_whole(cursor: pg.cursor, migration: SqlFile) -> None:
     with _transaction(cursor):
         _execute(cursor, migration.name, migration.text)
         _record(cursor, migration)
+
+
+def _patiently(name: str, work: Callable[[], None]) -> None:
+    """Tries again and again where a lock is not to be had: waiting for it in one go would hold up all payments behind it. Each try is undone."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            work()
+            return
+        except psycopg2.errors.LockNotAvailable as error:
+            if not tries_left:
+                raise MigrationRefused(f"{name} tried {LOCK_TRIES} times for a lock that somebody else holds: try again.") from error
+        time.sleep(LOCK_PAUSE_S)
 
 
 def _record(cursor: pg.cursor, migration: SqlFile) -> None:
@@ -219,8 +259,8 @@ def _transaction(cursor: pg.cursor) -> Iterator[None]:
 def _execute(cursor: pg.cursor, name: str, text: str) -> None:
     try:
         cursor.execute(text)
-    except psycopg2.errors.LockNotAvailable as error:
-        raise MigrationRefused(f"{name} waited {LOCK_TIMEOUT} for a lock that a running service holds: try again.") from error
+    except psycopg2.errors.LockNotAvailable:
+        raise
     except psycopg2.Error as error:
         at = error.diag.statement_position
         line = f", line {text.count(chr(10), 0, int(at) - 1) + 1}" if at else ""

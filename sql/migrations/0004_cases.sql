@@ -1,18 +1,19 @@
 -- no-transaction
 -- Cases are worked by people: who holds one, what it came to, by when it is due, and a history that nobody can change. An approved case reserves
 -- the money of its payment, whose decision stays `review`. Lists keep who changed them. Payments are locked before cases, as a settle does; rows are
--- looked through and indexes built beside running services, which is why this is not one transaction, and why each part may be run again.
+-- looked through and indexes built beside running services, which is why this is not one transaction, and why each part may be run again; a part
+-- locks one table, so that payments go on while it waits for another.
 do $$ begin
     create type case_label as enum ('confirmed_fraud', 'false_positive', 'unclear');
     create type case_act as enum ('claimed', 'unclaimed', 'approved', 'declined', 'noted', 'labelled');
 exception when duplicate_object then null; end $$;
-
+-- then
 alter table payments drop constraint if exists payments_only_allowed_reserve, drop constraint if exists payments_reserve_if_allowed_or_approved;
 alter table payments add constraint payments_reserve_if_allowed_or_approved check (
     (decision <> 'allow' or reservation is not null) and (decision <> 'block' or reservation is null)
     and (reservation is not null) = (reserved_until is not null)
 ) not valid;
-
+-- then
 -- The defaults serve cases that were opened before, and processes of before that still open some.
 alter table cases
     add column if not exists priority smallint not null default 0,
@@ -50,7 +51,7 @@ create table if not exists case_history (
 );
 create or replace trigger case_history_append_only before update or delete or truncate on case_history
     for each statement execute function refuse_change();
-
+-- then
 alter table lists add column if not exists author text;
 comment on column lists.author is 'The API key or the operating system''s user who wrote it; not known of what is older.';
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from paynow.store.migrations import migrate, pending, status
 from waiting import eventually
 
 MIGRATE = "import sys; from pathlib import Path; from paynow.store.migrations import migrate; print(*migrate(sys.argv[1], folder=Path(sys.argv[2])))"
+WAITS_FOR_A_LOCK = "select 1 from pg_stat_activity where application_name = 'paynow migrate' and wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -164,12 +166,46 @@ def test_a_runner_that_waits_too_long_for_another_is_told(empty_database: str, f
 def test_a_table_that_a_service_keeps_locked_is_not_waited_for_long(empty_database: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(empty_database, folder=folder)
     write(folder, "0003_column", "alter table things add column colour text")
-    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 3)
     with closing(psycopg2.connect(empty_database)) as service, service.cursor() as cursor:
         cursor.execute("select * from things")
-        with pytest.raises(MigrationRefused, match="0003_column waited 100ms"):
+        with pytest.raises(MigrationRefused, match="0003_column tried 3 times"):
             migrate(empty_database, folder=folder)
     assert migrate(empty_database, folder=folder) == ["0003_column"]
+
+
+def test_a_migration_that_waits_for_a_reader_lets_the_payments_behind_it_through(empty_database: str, folder: Path) -> None:
+    """An audit or a dump reads for minutes: who waits for it in one go would hold up everybody else who comes."""
+    migrate(empty_database, folder=folder)
+    write(folder, "0003_column", "alter table things add column colour text")
+    as_a_service = psycopg2.extensions.make_dsn(empty_database, options="-c lock_timeout=500")
+    with ThreadPoolExecutor(1) as thread:
+        with closing(psycopg2.connect(empty_database)) as reader, reader.cursor() as cursor:
+            cursor.execute("select * from things")
+            migrating = thread.submit(migrate, empty_database, folder=folder)
+            for number in range(5):
+                eventually(lambda: execute(empty_database, WAITS_FOR_A_LOCK))
+                execute(as_a_service, "insert into things values (%s)", 100 + number)
+            assert not migrating.done()
+        assert migrating.result(timeout=30) == ["0003_column"]
+    assert things(empty_database)[2:] == [100, 101, 102, 103, 104]
+
+
+def test_an_index_that_is_built_concurrently_waits_for_old_transactions_as_long_as_it_takes(
+    empty_database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(migrations, "LOCK_TRIES", 1)
+    migrate(empty_database, folder=folder)
+    write(folder, "0003_index", "-- no-transaction\ncreate index concurrently things_index on things (number)")
+    with ThreadPoolExecutor(1) as thread:
+        with closing(psycopg2.connect(empty_database)) as writer, writer.cursor() as cursor:
+            cursor.execute("insert into things values (7)")
+            migrating = thread.submit(migrate, empty_database, folder=folder)
+            eventually(lambda: execute(empty_database, f"{WAITS_FOR_A_LOCK} and now() - query_start > interval '200 ms'"))
+            writer.commit()
+        assert migrating.result(timeout=30) == ["0003_index"]
 
 
 def test_the_roles_own_time_limit_does_not_end_a_long_migration(empty_database: str, folder: Path) -> None:
