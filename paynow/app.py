@@ -52,14 +52,15 @@ class Assembly:
     plan: Plan
     policy: Policy
 
-    def compile(self, text: str, origin: str) -> Policy:
+    def compile(self, text: str, origin: str, *, run_examples: bool = True) -> Policy:
         """Another policy against the same plan. Raises `ConfigurationRefused` with all faults."""
-        return compile_for(self.plan, text, origin)
+        return compile_for(self.plan, text, origin, run_examples=run_examples)
 
 
-def compile_for(plan: Plan, text: str, origin: str) -> Policy:
-    """A policy against the outputs of a plan's tools. Raises `ConfigurationRefused` with all faults."""
-    policy = compile_policy(text, origin=origin, tools={planned.tool.name: planned.tool.output for planned in plan.gather})
+def compile_for(plan: Plan, text: str, origin: str, *, run_examples: bool = True) -> Policy:
+    """A policy against the outputs of a plan's tools; of an earlier one without its examples. Raises `ConfigurationRefused` with all faults."""
+    outputs = {planned.tool.name: planned.tool.output for planned in plan.gather}
+    policy = compile_policy(text, origin=origin, tools=outputs, run_examples=run_examples)
     message = 'on_failure = "ignore" would let a failure pass unseen, because a rule reads this tool: choose "review" or "block"'
     faults = [
         ConfigurationFault(origin, f"agent.tools.{planned.tool.name}.on_failure", message)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -67,6 +66,7 @@ def tally_of(
             document = orjson.loads(row.answer)
             told = heard(document["agentTrace"])
             fired_recorded = told.verdict["fired"]
+            decided_at = document["decidedAt"]
             payment = Payment(_ANY_ID, row.customer_id, row.payee_id, row.amount_minor, row.currency)
             evaluation = policy.evaluate(payment, told.outputs, told.floors)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -84,7 +84,7 @@ def tally_of(
         cell[1] += row.amount_minor
         cell[2] += unsure
         if candidate != row.decision:
-            changes.append(_change(row, document, candidate, unsure, fired_recorded, evaluation, label))
+            changes.append(_change(row, decided_at, candidate, unsure, fired_recorded, evaluation, label))
     for key, (count, amount_minor, unsure_count) in cells.items():
         place = Cell(*key)
         tally.counts[place], tally.amounts_minor[place], tally.unsures[place] = count, amount_minor, unsure_count
@@ -114,7 +114,7 @@ def _count_unknown(
 
 def _change(
     row: PastDecision,
-    document: Mapping[str, Any],
+    decided_at: str,
     candidate: str,
     unsure: bool,
     fired_recorded: list[str],
@@ -123,7 +123,7 @@ def _change(
 ) -> Change:
     return Change(
         row.payment_id,
-        document["decidedAt"],
+        decided_at,
         row.customer_id,
         row.payee_id,
         row.amount_minor,

@@ -189,9 +189,12 @@ def test_what_was_not_recorded_is_unknown_and_counted_as_unsure(database: str, c
     assert "unsure: 200 records lack what the candidate reads; the rules that need it are unknown" in shown
 
 
-def test_an_answer_that_cannot_be_read_is_counted_and_is_a_fault(database: str, candidate: Path) -> None:
+@pytest.mark.parametrize("answer", ["'{}'", """replace(answer, '"decidedAt":', '"decided":')"""], ids=["empty", "without a time"])
+def test_an_answer_that_cannot_be_read_is_counted_and_is_a_fault(database: str, candidate: Path, answer: str) -> None:
+    """Whatever of it is missing, and also where it is read only of a payment that would change: all of these would."""
     copy_decisions(database, 50, POLICY)
-    execute(database, "update payments set answer = '{}' where payment_id = (select payment_id from payments limit 1)")
+    (candidate / "candidate.toml").write_text('[[rule]]\nid = "all"\nwhen = "payment.amount_minor > 0"\nthen = "block"\nmessage = "m"\n')
+    execute(database, f"update payments set answer = {answer} where payment_id = (select payment_id from payments where decision = 'allow' limit 1)")
     ended = paynow(candidate, database, "backtest", "--policy", "candidate.toml", "--json")
     assert ended.code == 1
     found = json.loads(ended.out)

@@ -53,8 +53,8 @@ SETTINGS = AgentSettings(
 CASES = CaseSettings(due_h=(48, 24), amount_bands=(("USD", 5_000),), score_bands=())
 
 
-def compiled(text: str, origin: str = "test") -> Policy:
-    return compile_policy(text, origin=origin, tools={"look": OUTPUT})
+def compiled(text: str, origin: str = "test", *, run_examples: bool = True) -> Policy:
+    return compile_policy(text, origin=origin, tools={"look": OUTPUT}, run_examples=run_examples)
 
 
 def request_of(key: str = "k-1", *, amount_minor: int = 100, customer_id: str = "c_1") -> DecideRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ class Shelf:
         self.compiled: list[str] = []
         self.refuses = False
         self.met: list[bool] = []
+        self.threads: list[threading.Thread] = []
         self.store = Store(dsn, acquire_timeout_s=5, observe=lambda step, seconds, outcome: self.asked.update([step]))
         self.versions = PolicyVersions(self.store.administration, self._compile, self, Clock())
 
@@ -39,11 +41,12 @@ class Shelf:
         for policy in policies:
             await self.store.administration.activate_policy(policy.version, policy.text, "test")
 
-    def _compile(self, text: str, origin: str) -> Policy:
+    def _compile(self, text: str, origin: str, *, run_examples: bool = True) -> Policy:
         if self.refuses:
             raise ConfigurationRefused([ConfigurationFault(origin, "", "does not fit")])
         self.compiled.append(origin.rsplit(maxsplit=1)[-1])
-        return compiled(text)
+        self.threads.append(threading.current_thread())
+        return compiled(text, run_examples=run_examples)
 
 
 @pytest.fixture
@@ -197,3 +200,21 @@ async def test_a_policy_that_does_not_fit_is_told_once_and_the_next_one_taken(sh
     await shelf.put(OTHERS[1])
     await shelf.versions.refresh()
     assert shelf.versions.active.version == OTHERS[1].version
+
+
+async def test_an_earlier_policy_is_found_though_its_examples_do_not_hold_any_more_and_holds_up_no_payment(shelf: Shelf) -> None:
+    """The tool's output has changed since: what the example says of it is not today's."""
+    stale = compiled(f'{POLICY}\n[[example]]\nname = "x"\npayment = {{ amount = "1.00", currency = "USD" }}\nexpect = "block"\n', run_examples=False)
+    await shelf.put(stale, OURS)
+    await shelf.versions.start(OURS)
+    assert (await shelf.versions.get(stale.version)).version == stale.version
+    assert threading.main_thread() not in shelf.threads
+
+
+async def test_a_policy_that_did_not_fit_is_tried_again_after_another_was_active(shelf: Shelf) -> None:
+    await shelf.versions.start(OURS)
+    shelf.refuses = True
+    for active in (OTHER, OURS, OTHER):
+        await shelf.put(active)
+        await shelf.versions.refresh()
+    assert shelf.met == [False, False]
