@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from desk import POLICY, compiled
+from psycopg2.extensions import make_dsn
 
 from database import execute
 from paynow.clock import Clock
-from paynow.errors import ConfigurationFault, ConfigurationRefused, InternalFault
+from paynow.errors import ConfigurationFault, ConfigurationRefused, InternalFault, Refusal
 from paynow.payments import policy_versions
 from paynow.payments.policy_versions import VERSIONS_KEPT_MAX, PolicyVersions
 from paynow.policy import Policy
@@ -28,6 +29,7 @@ class Shelf:
         self.asked: Counter[str] = Counter()
         self.compiled: list[str] = []
         self.refuses = False
+        self.fails = False
         self.met: list[bool] = []
         self.threads: list[threading.Thread] = []
         self.store = Store(dsn, acquire_timeout_s=5, observe=lambda step, seconds, outcome: self.asked.update([step]))
@@ -42,6 +44,8 @@ class Shelf:
             await self.store.administration.activate_policy(policy.version, policy.text, "test")
 
     def _compile(self, text: str, origin: str, *, run_examples: bool = True) -> Policy:
+        if self.fails:
+            raise RuntimeError("nobody foresaw this")
         if self.refuses:
             raise ConfigurationRefused([ConfigurationFault(origin, "", "does not fit")])
         self.compiled.append(origin.rsplit(maxsplit=1)[-1])
@@ -218,3 +222,25 @@ async def test_a_policy_that_did_not_fit_is_tried_again_after_another_was_active
         await shelf.put(active)
         await shelf.versions.refresh()
     assert shelf.met == [False, False]
+
+
+async def test_what_nobody_foresaw_does_not_end_the_following(shelf: Shelf, logged: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would decide by an old policy from then on, and nobody would see it."""
+    monkeypatch.setattr(policy_versions, "LOOK_EVERY_S", 0.01)
+    await shelf.versions.start(OURS)
+    shelf.fails = True
+    async with following(shelf):
+        await shelf.put(OTHER)
+        await meanwhile(lambda: [line for line in logged if line["message"] == "following the active policy failed"])
+        shelf.fails = False
+        await meanwhile(lambda: shelf.versions.active.version == OTHER.version)
+
+
+async def test_an_activation_that_would_see_an_old_state_is_refused(shelf: Shelf, database: str) -> None:
+    old = Store(make_dsn(database, options="-c default_transaction_isolation=repeatable\\ read"))
+    try:
+        with pytest.raises(Refusal):
+            await old.administration.activate_policy(OTHER.version, OTHER.text, "test")
+    finally:
+        await old.close()
+    assert execute(database, "select count(*) from policies") == [(0,)]
