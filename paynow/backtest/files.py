@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from paynow.backtest.labels import LABELS, Labels, LabelsRefused
+from paynow.backtest.labels import Labels, LabelsRefused
 from paynow.backtest.tally import Change
+from paynow.cases.vocabulary import LABELS
 from paynow.errors import PayNowError
 from paynow.money import to_text
 

@@ -6,9 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
+from paynow.cases.vocabulary import LABELS
 from paynow.errors import PayNowError
-
-LABELS = ("confirmed_fraud", "false_positive", "unclear")
 
 
 class LabelsRefused(PayNowError):

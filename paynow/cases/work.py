@@ -17,9 +17,6 @@ from paynow.plugin_api import Payment
 from paynow.store.cases import Cases
 from paynow.store.records import CaseOutcome, StoredCase
 
-LABELS = ("confirmed_fraud", "false_positive", "unclear")
-"""What a case turned out to be about, as far as anybody knows: the backtest measures policies against it."""
-
 
 class CaseWork:
     """The acts. `actor` is the id of the acting key. All raise `NotFound` and the store's refusals; repeating what the same key did is harmless.
@@ -46,7 +43,7 @@ class CaseWork:
         return await self._work(case_id, "noted", actor, note=note)
 
     async def label(self, case_id: UUID, actor: str, label: str) -> StoredCase:
-        """What it turned out to be (`LABELS`), by whoever, at any time: the last one counts."""
+        """What it turned out to be (`vocabulary.LABELS`), by whoever, at any time: the last one counts."""
         return await self._work(case_id, "labelled", actor, label=label)
 
     async def approve(self, case_id: UUID, actor: str) -> StoredCase:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
 import click
 
-from paynow.cli import EXIT_FAULT
-from paynow.cli.common import config_option, json_option, progress_bar, ready_database, show_json
+from paynow.cli.common import config_option, json_option, progress_bar, ready_database, refused_lines_told, show_json
 from paynow.payments.opening_accounts import read_accounts
-from paynow.store.imports import ImportRefused, import_accounts
+from paynow.store.imports import import_accounts
 
 
 @click.group()
@@ -27,15 +25,8 @@ def accounts() -> None:
 @json_option
 def import_(file: Path, adjust: bool, dry_run: bool, config_file: Path | None, as_json: bool) -> None:
     """Bring in customer_id,currency,balance: all of the file or nothing. The same file again changes nothing."""
-    try:
-        with ready_database(config_file) as dsn:
-            counts = _imported(dsn, file, adjust=adjust, dry_run=dry_run)
-    except ImportRefused as refused:
-        for line, message in refused.faults:
-            click.echo(f"{file}:{line}: {message}", err=True)
-        more = refused.faults_in_all - len(refused.faults)
-        click.echo(f"paynow: nothing was brought in: {refused}, {refused.faults_in_all} in all{f', {more} not shown' if more else ''}", err=True)
-        sys.exit(EXIT_FAULT)
+    with refused_lines_told(file), ready_database(config_file) as dsn:
+        counts = _imported(dsn, file, adjust=adjust, dry_run=dry_run)
     if as_json:
         show_json({"dryRun": dry_run, **{outcome: counts[outcome] for outcome in ("created", "unchanged", "adjusted")}})
     else:

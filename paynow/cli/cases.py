@@ -10,12 +10,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from paynow.cases.work import LABELS
+from paynow.cases.vocabulary import LABELS, STATUSES
 from paynow.cli.calling import api_key, call, url_option
 from paynow.cli.common import WIDTH_UNBOUND, config_option, json_option, show_json, show_table
 
 PAGE_MAX = 200
-STATUSES = ("open", "claimed", "approved", "declined")
 STYLES = {"open": "bold", "claimed": "bold yellow", "approved": "bold green", "declined": "bold red"}
 case_argument = click.argument("case_id", metavar="CASE_ID", type=click.UUID)
 

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,11 +18,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from paynow.cli import EXIT_FAULT
 from paynow.errors import PayNowError
 from paynow.settings import Settings
 from paynow.settings.load import Loaded, load
 from paynow.store import Store, embedded, migrations
 from paynow.store.capacity import COMMANDS, connections_of_service
+from paynow.store.imports import ImportRefused
 from paynow.store.session import check_dsn, check_reachable
 
 WIDTH_UNBOUND = 1000
@@ -110,6 +113,19 @@ def with_store(config_file: Path | None, work: Callable[[Store], Awaitable[Resul
 
     with ready_database(config_file) as dsn:
         return asyncio.run(run(dsn))
+
+
+@contextmanager
+def refused_lines_told(file: Path) -> Iterator[None]:
+    """An import that is refused ends the program with 1, every line that is wrong told with its number."""
+    try:
+        yield
+    except ImportRefused as refused:
+        for line, message in refused.faults:
+            click.echo(f"{file}:{line}: {message}", err=True)
+        more = refused.faults_in_all - len(refused.faults)
+        click.echo(f"paynow: nothing was brought in: {refused}, {refused.faults_in_all} in all{f', {more} not shown' if more else ''}", err=True)
+        sys.exit(EXIT_FAULT)
 
 
 def operator() -> str:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from paynow.cli import EXIT_FAULT
-from paynow.cli.common import config_option, json_option, operator, progress_bar, ready_database, show_json, show_table, with_store
+from paynow.cli.common import (
+    config_option,
+    json_option,
+    operator,
+    progress_bar,
+    ready_database,
+    refused_lines_told,
+    show_json,
+    show_table,
+    with_store,
+)
 from paynow.cli.parameters import Duration, PartyId, PlainText
 from paynow.clock import rfc3339
 from paynow.errors import PayNowError
 from paynow.payments.listing_file import read_listings
-from paynow.store.imports import ImportRefused
+from paynow.payments.listings import KINDS, LISTS, listing_json
 from paynow.store.lists import import_listings
 
-kind_argument = click.argument("kind", metavar="KIND", type=click.Choice(["customer", "payee"]))
+kind_argument = click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 subject_argument = click.argument("subject", metavar="ID", type=PartyId())
-listing_argument = click.argument("listing", metavar="LIST", type=click.Choice(["allow", "block"]))
+listing_argument = click.argument("listing", metavar="LIST", type=click.Choice(LISTS))
 
 
 class NotListed(PayNowError):
@@ -65,15 +73,8 @@ def remove(kind: str, subject: str, listing: str, config_file: Path | None) -> N
 @json_option
 def import_(file: Path, dry_run: bool, config_file: Path | None, as_json: bool) -> None:
     """Bring in kind,id,list,reason,expires_at: all of the file or nothing. The same file again changes nothing; what it leaves out stays."""
-    try:
-        with ready_database(config_file) as dsn:
-            counts = _imported(dsn, file, dry_run=dry_run)
-    except ImportRefused as refused:
-        for line, message in refused.faults:
-            click.echo(f"{file}:{line}: {message}", err=True)
-        more = refused.faults_in_all - len(refused.faults)
-        click.echo(f"paynow: nothing was brought in: {refused}, {refused.faults_in_all} in all{f', {more} not shown' if more else ''}", err=True)
-        sys.exit(EXIT_FAULT)
+    with refused_lines_told(file), ready_database(config_file) as dsn:
+        counts = _imported(dsn, file, dry_run=dry_run)
     if as_json:
         show_json({"dryRun": dry_run, **{outcome: counts[outcome] for outcome in ("added", "renewed", "unchanged")}})
     else:
@@ -87,19 +88,7 @@ def show(config_file: Path | None, as_json: bool) -> None:
     """Show everything on the lists, what has expired too."""
     found = with_store(config_file, lambda store: store.lists.all())
     now = datetime.now(UTC)
-    entries = [
-        {
-            "kind": entry.kind,
-            "id": entry.subject,
-            "list": entry.listing,
-            "state": "expired" if entry.expires_at is not None and entry.expires_at <= now else "valid",
-            "reason": entry.reason,
-            "author": entry.author,
-            "addedAt": rfc3339(entry.added_at),
-            "expiresAt": rfc3339(entry.expires_at) if entry.expires_at else None,
-        }
-        for entry in found
-    ]
+    entries = [listing_json(entry, now) for entry in found]
     if as_json:
         show_json(entries)
     else:

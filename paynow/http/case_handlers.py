@@ -11,12 +11,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from paynow.cases.work import LABELS
+from paynow.cases.vocabulary import LABELS, STATUSES
 from paynow.clock import rfc3339
 from paynow.errors import FieldFault, InvalidRequest, NotFound
 from paynow.http import paging
 from paynow.http.answers import json_answer, path_id
-from paynow.http.case_schemas import STATUSES, LabelSchema, NoteSchema
+from paynow.http.case_schemas import LabelSchema, NoteSchema
 from paynow.http.forms import Form
 from paynow.http.middlewares import CALLER_ID, CALLER_SCOPES
 from paynow.http.schemas import Amount, CurrencyCode, Fault, amount_minor

@@ -7,10 +7,9 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, fields, validate
 
-from paynow.cases.work import LABELS
+from paynow.cases.vocabulary import LABELS, STATUSES
 from paynow.http.schemas import Fault, ReasonSchema
 
-STATUSES = ("open", "claimed", "approved", "declined")
 ACTS = ("claimed", "unclaimed", "approved", "declined", "noted", "labelled")
 NOTE_LENGTH_MAX = 2000
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 from aiohttp import web
 
-from paynow.clock import rfc3339
 from paynow.errors import FieldFault, InvalidRequest, NotFound
 from paynow.http import paging
 from paynow.http.answers import json_answer
 from paynow.http.forms import Form
-from paynow.http.list_schemas import KINDS, LISTS, Moment, PutListingSchema
+from paynow.http.list_schemas import Moment, PutListingSchema
 from paynow.http.middlewares import CALLER_ID
 from paynow.http.services import SERVICES
-from paynow.store.records import Listing
+from paynow.payments.listings import KINDS, LISTS, listing_json
 
 _PLACE = re.compile(r"(customer|payee)\|([A-Za-z0-9_.:-]{1,64})\|(allow|block)", re.ASCII)
 _PUT = Form(PutListingSchema())
@@ -54,20 +52,6 @@ async def remove_listing(request: web.Request) -> web.Response:
     kind, subject, listing = _entry(request)
     removed = await request.app[SERVICES].store.lists.remove(kind, subject, listing, author=request[CALLER_ID])
     return json_answer({"kind": kind, "id": subject, "list": listing, "removed": removed})
-
-
-def listing_json(entry: Listing, now: datetime) -> dict[str, Any]:
-    """An entry as it is answered."""
-    return {
-        "kind": entry.kind,
-        "id": entry.subject,
-        "list": entry.listing,
-        "state": "expired" if entry.expires_at is not None and entry.expires_at <= now else "valid",
-        "reason": entry.reason,
-        "author": entry.author,
-        "addedAt": rfc3339(entry.added_at),
-        "expiresAt": rfc3339(entry.expires_at) if entry.expires_at else None,
-    }
 
 
 def _entry(request: web.Request) -> tuple[str, str, str]:

@@ -10,10 +10,7 @@ from marshmallow import RAISE, Schema, fields, validate
 
 from paynow.http.case_schemas import Prose
 from paynow.http.schemas import Fault
-
-KINDS = ("customer", "payee")
-LISTS = ("allow", "block")
-REASON_LENGTH_MAX = 200
+from paynow.payments.listings import KINDS, LISTS, REASON_LENGTH_MAX
 
 
 class Moment(fields.Field[datetime]):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from marshmallow import Schema
 
 from paynow import errors
-from paynow.cases.work import LABELS
+from paynow.cases.vocabulary import LABELS, STATUSES
 from paynow.errors import Refusal
-from paynow.http import case_schemas, list_schemas, schemas
+from paynow.http import case_schemas, explanation_schemas, list_schemas, schemas
+from paynow.payments.listings import KINDS, LISTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ ROUTES: tuple[Route, ...] = (
         "/api/payments/{paymentId}/explanation",
         "payments:read",
         "Why the decision is what it is: the rules with their values, and what would have changed the verdict",
-        schemas.ExplanationSchema,
+        explanation_schemas.ExplanationSchema,
         refusals=(errors.NotFound, *_READ),
     ),
     Route(
@@ -139,7 +140,7 @@ ROUTES: tuple[Route, ...] = (
         "The review queue: newest first, or in the order of urgency",
         case_schemas.CasePageSchema,
         query=(
-            Parameter("status", "Only cases with this status", case_schemas.STATUSES),
+            Parameter("status", "Only cases with this status", STATUSES),
             Parameter("holder", "Only cases that this key has claimed"),
             Parameter("label", "Only cases with this label", LABELS),
             Parameter("currency", "Only cases in this currency"),
@@ -231,9 +232,9 @@ ROUTES: tuple[Route, ...] = (
         "The allow and block lists, what has expired too, by kind, id and list",
         list_schemas.ListingPageSchema,
         query=(
-            Parameter("kind", "Only entries of this kind", list_schemas.KINDS),
+            Parameter("kind", "Only entries of this kind", KINDS),
             Parameter("id", "Only entries of this customer or payee"),
-            Parameter("list", "Only entries of this list", list_schemas.LISTS),
+            Parameter("list", "Only entries of this list", LISTS),
             _LIMIT,
             _CURSOR,
         ),

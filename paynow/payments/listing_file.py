@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from paynow.payments.csv_file import read_csv
+from paynow.payments.listings import KINDS, LISTS, REASON_LENGTH_MAX
 from paynow.store.records import ListingLine
 
 COLUMNS = ["kind", "id", "list", "reason", "expires_at"]
-REASON_LENGTH_MAX = 200
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z", re.ASCII)
 
@@ -27,11 +27,11 @@ def read_listings(file: Path, *, progress: Callable[[int], None] = lambda read_b
 
 def _listing(line: int, row: list[str]) -> ListingLine | str:
     kind, subject, listing, reason, expires = row
-    if kind not in ("customer", "payee"):
+    if kind not in KINDS:
         return "kind: expected customer or payee"
     if not _ID.match(subject):
         return "id: expected 1 to 64 of the characters A-Z a-z 0-9 _ . : -"
-    if listing not in ("allow", "block"):
+    if listing not in LISTS:
         return "list: expected allow or block"
     if not reason.strip() or not reason.isprintable() or len(reason) > REASON_LENGTH_MAX:
         return f"reason: expected 1 to {REASON_LENGTH_MAX} printable characters"

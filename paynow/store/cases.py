@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -63,15 +62,6 @@ class Cases:
         """How many cases are not resolved, how many of them are overdue, and how many seconds the oldest waits."""
         rows = await self._pool.read("cases_waiting", self._queries["cases_waiting"])
         return rows[0][0], rows[0][1], rows[0][2]
-
-    async def labels(self, payments: Sequence[tuple[str, UUID]]) -> dict[UUID, str]:
-        """The labels of payments, by their ids, as far as analysts gave their cases one; a payment is named by its customer and its id.
-
-        Hand it some thousands at a time: each costs one look into an index. A program with a session of its own runs the query `case_labels`.
-        """
-        asked = ([customer_id for customer_id, _ in payments], [str(payment_id) for _, payment_id in payments])
-        rows = await self._pool.read("case_labels", self._queries["case_labels"], asked)
-        return {UUID(payment_id): label for payment_id, label in rows}
 
 
 def _asked(wanted: CaseFilter) -> dict[str, object]:

@@ -75,13 +75,6 @@ from resolve_case(%s, %s::uuid, %s::case_status, %s, %s, %s::uuid, %s) w
 select count(*), count(*) filter (where due_at < now()), coalesce(extract(epoch from clock_timestamp() - min(opened_at)), 0)::float8
 from cases where status in ('open', 'claimed')
 
--- name: case_labels
--- The labels of those of the payments whose case has one: two arrays, customers and payments. About the form of the join see functions/20_claim.sql.
-select u.p::text, c.label::text
-from unnest(%s::text[], %s::uuid[]) u (c, p)
-cross join lateral (select z.label from cases z where z.customer_id = u.c and z.payment_id = u.p limit 1) c
-where c.label is not null
-
 -- name: open_case
 -- Opens the case of a review that waits for one.
 select open_case(%s, %s::uuid, %s::uuid, %s, %s, %s)

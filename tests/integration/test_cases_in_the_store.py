@@ -117,6 +117,7 @@ def test_a_process_of_before_goes_on_settling_reviews(database: str) -> None:
     )
     assert outcomes == [("settled",)]
     assert execute(database, "select case_id::text, priority, due_at - opened_at from cases") == [(case_id, 0, timedelta(hours=24))]
+    assert execute(database, "select open_case('c_1', %s::uuid, %s::uuid, '[]')", payment_id, case_id) == [(False,)], "it does not wait for one"
 
 
 @pytest.mark.parametrize(
@@ -184,23 +185,3 @@ async def test_what_was_approved_counts_as_allowed_from_then_on(database: str) -
         await store.close()
     assert (before.allowed_count, before.allowed_minor_24h, before.payee_known) == (0, 0, False)
     assert (after.allowed_count, after.allowed_minor_24h, after.allowed_mean_minor, after.payee_known) == (1, 100, 100, True)
-
-
-async def test_labels_come_by_payment_for_those_that_have_one(database: str) -> None:
-    open_account(database, "c_1", 10_000)
-    store = Store(database)
-    try:
-        cases = [Case(new_id("c_1"), b"[]") for _ in range(3)]
-        payments = [await review(store, case, number) for number, case in enumerate(cases)]
-        await store.cases.work("c_1", cases[0].case_id, "labelled", "key", label="unclear")
-        await store.cases.work("c_1", cases[0].case_id, "labelled", "key", label="confirmed_fraud")
-        await store.cases.work("c_1", cases[2].case_id, "labelled", "key", label="false_positive")
-        asked = [("c_1", payment.payment_id) for payment in payments]
-        assert await store.cases.labels([*asked, ("c_2", uuid4())]) == {
-            payments[0].payment_id: "confirmed_fraud",
-            payments[2].payment_id: "false_positive",
-        }
-        assert await store.cases.labels([("c_other", payments[0].payment_id)]) == {}
-        assert await store.cases.labels([]) == {}
-    finally:
-        await store.close()

@@ -128,7 +128,6 @@ class Steps:
         walked["approved again"] = self.blocks("resolve_case", customer, case, "approved", "key", timedelta(days=1), str(uuid4()), "{}")
         walked["case"] = self.blocks("case_by_id", case)
         walked["history"] = self.blocks("case_history", customer, case)
-        walked["labels"] = self.blocks("case_labels", [customer], [payment])
         walked["waiting"] = self.blocks("cases_waiting")
         return walked
 
