@@ -174,6 +174,7 @@ class Service:
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
         explanations = Explanations(store, {name: tool.output for name, tool in plugins.tools.items()})
+        self._undo.append(explanations.close)
         services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate, explanations)
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)

@@ -9,13 +9,17 @@ from uuid import UUID
 import orjson
 from loguru import logger
 
-from paynow.cases.turns import Turns
 from paynow.errors import CaseHeld, CaseResolved, InsufficientFunds, NotFound
 from paynow.ids import new_id
 from paynow.payments.answer import payment_json
 from paynow.plugin_api import Payment
 from paynow.store.cases import Cases
 from paynow.store.records import CaseOutcome, StoredCase
+from paynow.turns import Turns
+
+AT_ONCE_MAX = 4
+WAITING_MAX = 2_000
+WAIT_MAX_S = 20.0
 
 
 class CaseWork:
@@ -28,7 +32,7 @@ class CaseWork:
         self._cases = cases
         self._ttl = timedelta(seconds=reservation_ttl_s)
         self._resolved = resolved
-        self._turns = Turns()
+        self._turns = Turns(at_once_max=AT_ONCE_MAX, waiting_max=WAITING_MAX, wait_max_s=WAIT_MAX_S)
 
     async def claim(self, case_id: UUID, actor: str) -> StoredCase:
         """The case is the actor's: nobody else resolves it meanwhile. Raises `CaseHeld` if another key has it, `CaseResolved`."""

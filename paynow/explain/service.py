@@ -1,9 +1,10 @@
-"""Explanations for a running service: one at a time, on a thread, so that decisions do not wait for them."""
+"""Explanations for a running service: one at a time, on a thread, so that decisions do not wait for them; few may wait for their turn."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +15,11 @@ from paynow.payments.recorded import read_answer
 from paynow.plugin_api import Field
 from paynow.store import Store
 from paynow.store.records import StoredPayment
+from paynow.turns import Turns
 
 TEXTS_KEPT_MAX = 64
+WAITING_MAX = 32
+WAIT_MAX_S = 10.0
 
 
 class Explanations:
@@ -26,16 +30,22 @@ class Explanations:
         self._declared = declared
         self._texts: dict[str, str] = {}
         self._policies = PastPolicies(declared, self._texts.get)
-        self._turn = asyncio.Lock()
+        self._turns = Turns(at_once_max=1, waiting_max=WAITING_MAX, wait_max_s=WAIT_MAX_S)
+        # One thread of its own: who goes away gives up the turn, and the next one still begins only when the thread has ended with it.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="explanations")
+
+    async def close(self) -> None:
+        """What has not begun does not begin any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def of(self, payment_id: UUID) -> dict[str, Any] | None:
-        """The explanation of a payment as a document, or None if there is no such payment. Raises the store's refusals."""
-        stored = await self._store.payments.find(payment_id)
-        if stored is None:
-            return None
-        async with self._turn:
+        """The explanation of a payment as a document, or None if there is no such payment. Raises `Overloaded` and the store's refusals."""
+        async with self._turns.take():
+            stored = await self._store.payments.find(payment_id)
+            if stored is None:
+                return None
             await self._know(stored.policy_version)
-            return await asyncio.to_thread(self._explained, stored)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._explained, stored)
 
     async def _know(self, version: str) -> None:
         if version in self._texts:

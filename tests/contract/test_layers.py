@@ -19,7 +19,7 @@ LAYERS = (
     {"plugin_sources"},
     {"plugin_loader"},
     {"plugin_testing"},
-    {"observability", "limit_share"},
+    {"observability", "limit_share", "turns"},
     {"store"},
     {"events"},
     {"policy"},

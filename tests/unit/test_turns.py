@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from paynow.cases.turns import Turns
 from paynow.errors import Overloaded
+from paynow.turns import Turns
 
 
 async def test_so_many_have_a_turn_at_once_and_the_others_come_in_their_order() -> None:
-    turns, inside, seen, leave = Turns(at_once_max=2), set(), [], asyncio.Event()
+    turns, inside, seen, leave = Turns(at_once_max=2, waiting_max=10, wait_max_s=10), set(), [], asyncio.Event()
 
     async def work(number: int) -> None:
         async with turns.take():
@@ -49,7 +49,7 @@ async def test_who_comes_when_too_many_wait_or_waits_too_long_is_told_so_and_tak
 
 
 async def test_a_turn_is_given_back_by_who_fails_or_is_cancelled() -> None:
-    turns = Turns(at_once_max=1)
+    turns = Turns(at_once_max=1, waiting_max=10, wait_max_s=10)
     with pytest.raises(ZeroDivisionError):
         async with turns.take():
             _ = 1 / 0

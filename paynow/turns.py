@@ -1,4 +1,4 @@
-"""Turns for what people ask: few of them at once, so that a rush on the cases takes neither all connections nor the patience of payments."""
+"""Turns for what people ask: few of them at once, so that a rush of them takes neither connections nor processor time from payments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from contextlib import asynccontextmanager
 
 from paynow.errors import Overloaded
 
-AT_ONCE_MAX = 4
-WAITING_MAX = 2_000
-WAIT_MAX_S = 20.0
-
 
 class Turns:
     """`async with turns.take():` around a piece of work; turns come in the order in which they were asked for."""
 
-    def __init__(self, *, at_once_max: int = AT_ONCE_MAX, waiting_max: int = WAITING_MAX, wait_max_s: float = WAIT_MAX_S) -> None:
+    def __init__(self, *, at_once_max: int, waiting_max: int, wait_max_s: float) -> None:
         self._free = asyncio.Semaphore(at_once_max)
         self._waiting = 0
         self._waiting_max = waiting_max
