@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from paynow.plugin_api import Payment
 from paynow.settings import CaseSettings
@@ -17,14 +16,11 @@ class Terms(NamedTuple):
 
 
 def terms_of(settings: CaseSettings, payment: Payment, *, degraded: bool, score: int | None) -> Terms:
-    """A step for each amount of the payment's currency that is reached, one if a tool had failed, and one for each score that is reached."""
+    """A step for each amount of the payment's currency that is reached, one if a tool had failed, and one for each score that is reached.
+
+    `score` is what the scores of the rules come to at most, where some are not certain; None under a policy without scores.
+    """
     reached = sum(currency == payment.currency and payment.amount_minor >= amount_minor for currency, amount_minor in settings.amount_bands)
     reached += degraded
     reached += sum(score >= band for band in settings.score_bands) if score is not None else 0
     return Terms(reached, round(settings.due_h[min(reached, len(settings.due_h) - 1)] * 3600))
-
-
-def score_of(steps: Sequence[Mapping[str, Any]]) -> int | None:
-    """What the scores of the rules came to, by the trace: at most, where some are not certain. None under a policy without scores."""
-    verdict = next((step for step in steps if step["step"] == "decide"), {})
-    return verdict.get("scoreMax", verdict.get("score"))

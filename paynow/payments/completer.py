@@ -124,7 +124,7 @@ class Completer:
             recorded = read_answer(answer)
             if not recorded.acts_failed <= self._on_review:
                 continue  # a tool that is not in the plan any more: the case waits for it
-            staged = StagedCases(recorded.reasons, self._case_settings, recorded.steps, degraded=recorded.degraded)
+            staged = StagedCases(recorded.reasons, self._case_settings, degraded=recorded.degraded, score=recorded.score_max)
             verdict = Verdict("review", tuple(reason.code for reason in recorded.reasons))
             deadline = Deadline(self._deadline_s, self._clock.monotonic)
             acted = await self._agent.act(payment, verdict, staged, deadline, Trace(), only=recorded.acts_failed)

@@ -291,7 +291,7 @@ class Decide:
             shadow_fired=evaluation.shadow_fired,
             shadow_unknown=evaluation.shadow_unknown,
         )
-        staged = StagedCases(evaluation.reasons, self._case_settings, trace.steps, degraded=bool(gathered.floors))
+        staged = StagedCases(evaluation.reasons, self._case_settings, degraded=bool(gathered.floors), score=evaluation.score_max)
         acted: Collection[str] = self._on_review
         if evaluation.decision == "review":
             verdict = Verdict("review", tuple(reason.code for reason in evaluation.reasons))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from database import execute
 from reviews import REVIEWS, get, in_a_loop_of_its_own, reviewed
-from service import RunningService, open_account
+from service import RunningService, body, open_account, running
 from waiting import eventually_async
 
 
@@ -130,3 +131,37 @@ async def pages(service: RunningService, query: str, *, limit: int) -> list[str]
 
 def when(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+async def test_what_the_rules_score_makes_a_case_more_urgent(database: str, tmp_path: Path) -> None:
+    (tmp_path / "scored.toml").write_text(SCORED)
+    environ = {"PAYNOW_POLICY__FILE": str(tmp_path / "scored.toml"), "PAYNOW_CASES__SCORE_BANDS": "[50, 70]", "PAYNOW_CASES__AMOUNT_BANDS": "[]"}
+    open_account(database, "c_1", 1_000_000)
+    with running(database, tmp_path, environ) as service:
+        async with service.client() as client:
+            for key, amount in (("k-40", "1.00"), ("k-60", "10.00"), ("k-80", "100.00")):
+                async with client.post("/api/payments/decide", json=body("c_1", amount, key)) as response:
+                    assert (await response.json())["decision"] == "review"
+    priorities = "select c.priority from cases c join payments p using (customer_id, payment_id) order by p.amount_minor"
+    assert execute(database, priorities) == [(0,), (1,), (2,)]
+
+
+SCORED = """
+[thresholds]
+review = 40
+[[rule]]
+id = "any"
+when = "payment.amount_minor > 0"
+score = 40
+message = "Any"
+[[rule]]
+id = "ten"
+when = "payment.amount_minor >= 1000"
+score = 20
+message = "Ten"
+[[rule]]
+id = "hundred"
+when = "payment.amount_minor >= 10000"
+score = 20
+message = "Hundred"
+"""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from paynow.cases.terms import Terms, score_of, terms_of
+from paynow.cases.terms import Terms, terms_of
 from paynow.plugin_api import Payment
 from paynow.settings import CaseSettings
 from paynow.settings.load import load
@@ -36,14 +36,6 @@ def test_a_failed_tool_and_each_score_that_is_reached_are_steps_too() -> None:
 def test_the_last_due_time_is_for_all_that_is_more_urgent() -> None:
     assert [terms(amount).due_s for amount in (1, 100_000, 1_000_000)] == [48 * HOUR, 24 * HOUR, HOUR // 2]
     assert terms(1_000_000, degraded=True, score=99).due_s == HOUR // 2
-
-
-@pytest.mark.parametrize(
-    ("verdict", "score"),
-    [({}, None), ({"score": 40}, 40), ({"score": 40, "scoreMax": 70}, 70)],
-)
-def test_the_score_is_what_it_may_be_at_most(verdict: dict[str, int], score: int | None) -> None:
-    assert score_of([{"step": "plan"}, {"step": "decide", **verdict}, {"step": "tool"}]) == score
 
 
 def test_the_shipped_settings_are_amounts_of_money() -> None:
