@@ -106,6 +106,8 @@ async def test_many_who_put_the_same_entry_at_once_leave_one_and_its_history(mod
         ("customer/c_1/block", {"reason": "r", "expiresAt": "2020-01-01T00:00:00Z"}, (400, "invalid_request", "expiresAt")),
         ("customer/c_1/block", {"reason": "r", "expiresAt": "2099-01-01T00:00:00"}, (400, "invalid_request", "expiresAt")),
         ("customer/c_1/block", {"reason": "r", "expiresAt": "tomorrow"}, (400, "invalid_request", "expiresAt")),
+        ("customer/c_1/block", {"reason": "r", "expiresAt": "2099-W01-1T00:00:00Z"}, (400, "invalid_request", "expiresAt")),
+        ("customer/c_1/block", {"reason": "r", "expiresAt": "2099-01-01T00Z"}, (400, "invalid_request", "expiresAt")),
         ("customer/c_1/block", {"reason": "r", "until": "x"}, (400, "invalid_request", "until")),
     ],
 )
