@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import comparison, costs, fill, large, overload, past, soak
+from bench import comparison, costs, fill, large, overload, past, shadow, soak
 from bench.loads import Crowd, wrk
 from bench.measures import machine
 from bench.processes import DidNotServe
@@ -121,6 +121,20 @@ def overload_command(minutes: float, customers: int, publish: bool) -> None:
 def backtest_command(decisions: int, workers: int | None, publish: bool) -> None:
     """Judge a week of decisions by another policy: rate for each core, memory, and the verdict matrix against one that SQL counts."""
     _alone_on_a_stage("backtest", lambda stage, say: past.measure(stage, decisions=decisions, workers=workers, say=say), publish=publish)
+
+
+@bench.command("shadow")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns with shadow policies, and as many without.")
+@minutes_option
+@click.option("--warmup", "warmup_s", type=click.FloatRange(min=1), default=3.0, show_default=True, help="Seconds before a turn that do not count.")
+@customers_option
+@publish_option
+def shadow_command(rounds: int, minutes: float, warmup_s: float, customers: int, publish: bool) -> None:
+    """Times at half of the maximum with two shadow policies against those without, and whether the policies catch up."""
+    crowd = Crowd(customers)
+    _alone_on_a_stage(
+        "shadow", lambda stage, say: shadow.measure(stage, rounds=rounds, minutes=minutes, warmup_s=warmup_s, crowd=crowd, say=say), publish=publish
+    )
 
 
 @bench.command("costs")

@@ -31,11 +31,13 @@ from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
-from paynow.plugin_api import RateLimiter
+from paynow.plugin_api import Field, RateLimiter
 from paynow.plugin_loader import Plugins, load_plugins
 from paynow.policy import Policy, compile_policy
 from paynow.settings import Settings
 from paynow.settings.load import Loaded
+from paynow.shadow.follower import Handover
+from paynow.shadow.process import ShadowProcess
 from paynow.store import Store
 
 COMPLETER_EVERY_S = 1.0
@@ -45,22 +47,27 @@ TOOL_CONNECTIONS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What the settings come to, before anything runs: plugins, the plan, and the policy of the file."""
+    """What the settings come to, before anything runs: plugins, the plan, the policy of the file, and those that only watch."""
 
     settings: Settings
     plugins: Plugins
     plan: Plan
     policy: Policy
+    shadow: tuple[Policy, ...] = ()
 
     def compile(self, text: str, origin: str, *, run_examples: bool = True) -> Policy:
         """Another policy against the same plan. Raises `ConfigurationRefused` with all faults."""
         return compile_for(self.plan, text, origin, run_examples=run_examples)
 
 
+def outputs_of(plan: Plan) -> dict[str, Mapping[str, Field]]:
+    """What rules can read: the outputs of a plan's tools."""
+    return {planned.tool.name: planned.tool.output for planned in plan.gather}
+
+
 def compile_for(plan: Plan, text: str, origin: str, *, run_examples: bool = True) -> Policy:
     """A policy against the outputs of a plan's tools; of an earlier one without its examples. Raises `ConfigurationRefused` with all faults."""
-    outputs = {planned.tool.name: planned.tool.output for planned in plan.gather}
-    policy = compile_policy(text, origin=origin, tools=outputs, run_examples=run_examples)
+    policy = compile_policy(text, origin=origin, tools=outputs_of(plan), run_examples=run_examples)
     message = 'on_failure = "ignore" would let a failure pass unseen, because a rule reads this tool: choose "review" or "block"'
     faults = [
         ConfigurationFault(origin, f"agent.tools.{planned.tool.name}.on_failure", message)
@@ -90,13 +97,18 @@ def check(loaded: Loaded) -> Assembly:
         plan = make_plan(settings.agent, plugins.tools, origin_of=origin_of)
     except ConfigurationRefused as refused:
         faults += refused.faults
-    try:
-        text = settings.policy.file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(ConfigurationFault(origin_of("policy.file"), "policy.file", f"the policy cannot be read: {type(error).__name__}"))
+    texts: list[str] = []
+    for key, file in (("policy.file", settings.policy.file), *(("policy.shadow", file) for file in settings.policy.shadow)):
+        try:
+            texts.append(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(ConfigurationFault(origin_of(key), key, f"the policy cannot be read: {type(error).__name__}"))
     if faults or plan is None:
         raise ConfigurationRefused(faults)
-    return Assembly(settings, plugins, plan, compile_for(plan, text, str(settings.policy.file)))
+    policy, *shadow = (compile_for(plan, text, str(file)) for text, file in zip(texts, (settings.policy.file, *settings.policy.shadow), strict=True))
+    if len({candidate.version for candidate in shadow}) < len(shadow):
+        raise ConfigurationRefused([ConfigurationFault(origin_of("policy.shadow"), "policy.shadow", "two of the files hold the same policy")])
+    return Assembly(settings, plugins, plan, policy, tuple(shadow))
 
 
 class Service:
@@ -171,6 +183,7 @@ class Service:
         self._run(policies.follow(), "policies")
         self._run(completer.run(), "completer")
         self._run(self._chores(keyring, store, metrics), "chores")
+        await self._watch_with_shadows(store, metrics)
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
         explanations = Explanations(store, {name: tool.output for name, tool in plugins.tools.items()})
@@ -269,6 +282,18 @@ class Service:
 
         self._undo.append(end)
         return relay
+
+    async def _watch_with_shadows(self, store: Store, metrics: Metrics) -> None:
+        """They begin before the first payment is taken. Of several workers the first lets them read along."""
+        shadow = self._assembly.shadow
+        for policy in shadow:
+            await store.shadows.begin(policy.version, policy.text, [rule.id for rule in policy.rules])
+        if not shadow or (self._shared is not None and self._shared.worker != 1):
+            return
+        handover = Handover(self._dsn, tuple(policy.text for policy in shadow), outputs_of(self._assembly.plan))
+        process = ShadowProcess(handover, [policy.version for policy in shadow], store.shadows, metrics, self._clock)
+        self._run(process.keep(), "shadow policies")
+        self._run(process.show(), "what shadow policies come to")
 
     async def _recent_events(self) -> RecentEvents | None:
         sinks: Mapping[str, Any] = self._assembly.plugins.sinks

@@ -84,6 +84,7 @@ AIMS = (
     Aim("overload_refusal", "p99 of refusals at twice the maximum", 100.0, False, " ms", _of("overload", "refused_p99_ms")),
     Aim("overload_throughput", "throughput at twice the maximum against the maximum", 0.9, True, " ×", _of("overload", "throughput_ratio")),
     Aim("backtest_rate", "decisions judged again in a minute, for each core", 200_000.0, True, "", _of("backtest", "decisions_per_minute_and_core")),
+    Aim("shadow_p99", "p99 at half of the maximum with two shadow policies against none", 1.05, False, " ×", _of("shadow", "p99_ratio")),
     Aim("backtest_memory", "memory of a backtest, all its processes", 300.0, False, " MB", _of("backtest", "peak_memory_mb")),
 )
 """In the order in which they are shown."""

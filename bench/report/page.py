@@ -10,6 +10,7 @@ PARTS = {
     "soak": "Soak",
     "overload": "Overload: twice the maximum",
     "backtest": "Backtest",
+    "shadow": "Shadow policies",
 }
 
 

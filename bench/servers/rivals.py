@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.loads import API_KEY
@@ -52,6 +52,8 @@ class Rival:
     counts: bool = False
     prepare: Callable[[Stage, str, int], None] | None = None
     """Fills the rival's empty database for so many customers."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What it finds in its environment beside what all find."""
 
 
 def paynow_database(stage: Stage, database: str, customers: int) -> None:
@@ -103,7 +105,7 @@ def at_work(rival: Rival, stage: Stage) -> Iterator[Serving]:
     """The rival, serving, for the length of the block. Raises `DidNotServe`."""
     port = free_port()
     if rival.counts:
-        environ = paynow_environment(stage, rival.database or "")
+        environ = {**paynow_environment(stage, rival.database or ""), **rival.environ}
     else:
         environ = environment(API_KEY=API_KEY, DATABASE_URL=stage.url(rival.database) if rival.database else "")
     arguments = [argument.format(port=port) for argument in rival.module]

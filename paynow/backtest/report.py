@@ -24,7 +24,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "unreadable": tally.unreadable,
         "changed": tally.changed,
         "unsure": tally.unsure,
-        "matrix": _matrix(tally),
+        "matrix": matrix(tally),
         "rules": _rules(outcome),
         "notRecorded": [{"rule": rule, "name": name, "decisions": count} for (rule, name), count in sorted(tally.lacking.items())],
         "top": [change_json(change) for currency in sorted(tally.top) for change in tally.top[currency]],
@@ -53,7 +53,7 @@ def change_json(change: Change) -> dict[str, Any]:
     }
 
 
-def _matrix(tally: Tally) -> list[dict[str, Any]]:
+def matrix(tally: Tally) -> list[dict[str, Any]]:
     """Every pair of verdicts that occurs, and for each verdict that it stayed; with the amounts by currency."""
     pairs = {(cell.recorded, cell.candidate) for cell in tally.counts} | {(verdict, verdict) for verdict in STRICTNESS}
     rows = []

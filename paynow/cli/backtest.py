@@ -15,6 +15,7 @@ from paynow.backtest.processes import WORKERS_MAX
 from paynow.cli import EXIT_FAULT, EXIT_REFUSED
 from paynow.cli.common import config_option, json_option, load_settings, progress_bar, ready_database, show_json, show_table
 from paynow.cli.parameters import Duration, Moment
+from paynow.cli.verdicts import show_matrix
 from paynow.errors import ConfigurationFault, ConfigurationRefused
 from paynow.plugin_api import Field
 from paynow.policy import Policy
@@ -131,18 +132,7 @@ def _show(report: Mapping[str, Any]) -> None:
 
 
 def _show_matrix(report: Mapping[str, Any]) -> None:
-    rows = [
-        (
-            row["recorded"],
-            row["candidate"],
-            "" if row["recorded"] == row["candidate"] else "changes",
-            f"{row['decisions']:,}",
-            f"{row['unsure']:,}" if row["unsure"] else "-",
-            "  ".join(f"{amount['amount']} {amount['currency']} ({amount['decisions']:,})" for amount in row["amounts"]) or "-",
-        )
-        for row in report["matrix"]
-    ]
-    show_table(("recorded", "candidate", "", "decisions", "unsure", "amounts"), rows)
+    show_matrix(report["matrix"])
     if report["unsure"]:
         click.echo(
             f"\nunsure: {report['unsure']:,} records lack what the candidate reads; the rules that need it are unknown, which is a review at least"

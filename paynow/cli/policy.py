@@ -11,6 +11,7 @@ import click
 
 from paynow.cli.common import config_option, json_option, load_settings, operator, show_json, show_table, with_store
 from paynow.cli.parameters import PlainText
+from paynow.cli.shadow_report import shadow_report
 from paynow.clock import rfc3339
 from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
 from paynow.policy import Policy, Rule
@@ -31,6 +32,9 @@ class NoSuchPolicy(PayNowError):
 @click.group()
 def policy() -> None:
     """Check, show and activate policies."""
+
+
+policy.add_command(shadow_report)
 
 
 @policy.command("check")

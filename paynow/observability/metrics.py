@@ -41,6 +41,10 @@ LABELS: Mapping[str, tuple[Check, str]] = {
     "step": (shapes.word, "other"),
     "outcome": (shapes.one_of("ok", "error", "timeout"), "other"),
     "sink": (shapes.word, "other"),
+    "candidate": (shapes.like("[0-9a-f]{6,64}", numbers=True), "other"),
+    "recorded": (shapes.decision, "other"),
+    "judged": (shapes.decision, "other"),
+    "currency": (shapes.like("[A-Z]{3}"), "other"),
 }
 """Every label there is: the check of its values, and what stands for a value that does not pass."""
 
@@ -104,6 +108,7 @@ class Metrics:
         self._of_the_store()
         self._of_events()
         self._of_cases()
+        self._of_shadows()
 
     def _of_requests(self) -> None:
         self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
@@ -147,6 +152,15 @@ class Metrics:
         self._buried = self._counter("paynow_dead_letters", "Events that a sink refused for good and that were put aside", "sink")
         self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that wait for delivery", "livemostrecent")
         self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery", "livemostrecent")
+
+    def _of_shadows(self) -> None:
+        verdicts = ("candidate", "recorded", "judged")
+        decisions = self._gauge("paynow_shadow_decisions", "Decisions that a shadow policy judged", "livemostrecent", *verdicts)
+        amounts = self._gauge("paynow_shadow_amount_minor", "Their amounts in minor units", "livemostrecent", *verdicts, "currency")
+        behind = self._gauge("paynow_shadow_behind_seconds", "Age of the oldest decision that it has not judged", "livemostrecent", "candidate")
+        self._shadow_decisions = _Series(decisions, verdicts)
+        self._shadow_amounts = _Series(amounts, (*verdicts, "currency"))
+        self._shadow_behind = _Series(behind, ("candidate",))
 
     def _of_cases(self) -> None:
         self._cases_waiting = self._gauge("paynow_cases_waiting", "Cases that are not resolved", "livemostrecent")
@@ -264,6 +278,18 @@ class Metrics:
         self._cases_waiting.set(waiting)
         self._cases_overdue.set(overdue)
         self._cases_oldest.set(oldest_s)
+
+    def shadow_behind(self, candidate: str, seconds: float) -> None:
+        """The oldest decision that a shadow policy has not judged is so old; 0 if it has judged all."""
+        self._shadow_behind[candidate,].set(seconds)
+
+    def shadow_judged(self, candidate: str, recorded: str, judged: str, decisions: int) -> None:
+        """A shadow policy has come to `judged` where `recorded` was decided, so many times since it began."""
+        self._shadow_decisions[candidate, recorded, judged].set(decisions)
+
+    def shadow_amount(self, candidate: str, recorded: str, judged: str, currency: str, amount_minor: float) -> None:
+        """The amounts of those in a currency come to so much."""
+        self._shadow_amounts[candidate, recorded, judged, currency].set(amount_minor)
 
     # ------------------------------------------------------------ what is shown
 

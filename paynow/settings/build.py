@@ -99,6 +99,6 @@ def _text(path: KeyPath, entry: Entry) -> str:
         return "set"
     if isinstance(entry.value, Path):
         return str(entry.value)
-    if path == ("plugins", "dirs"):
-        return json.dumps([str(folder) for folder in entry.value], ensure_ascii=False)
+    if path in (("plugins", "dirs"), ("policy", "shadow")):
+        return json.dumps([str(one) for one in entry.value], ensure_ascii=False)
     return entry.written if isinstance(entry.written, str) else json.dumps(entry.written, ensure_ascii=False, default=str)

@@ -234,17 +234,18 @@ class Folders(Names):
         return tuple(map(Path, super()._deserialize(value, attr, data, **kwargs)))
 
 
-class NothingYet(Key):
-    """A list that has to be empty, for what `reason` says."""
+class Files(Folders):
+    """A list of so many files at most, each once."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"an empty list: {reason}")
-        self.reason = reason
+    def __init__(self, expected: str, files_max: int) -> None:
+        super().__init__(expected)
+        self.files_max = files_max
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> tuple[()]:
-        if value != []:
-            raise ValidationError(self.reason)
-        return ()
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> tuple[Path, ...]:
+        files = super()._deserialize(value, attr, data, **kwargs)
+        if len(files) > self.files_max:
+            raise self.refused()
+        return files
 
 
 class Tables(fields.Field):

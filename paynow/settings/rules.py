@@ -70,6 +70,10 @@ def named_paths_exist(entries: Entries) -> Faults:
             yield ConfigurationFault(dirs.origin, "plugins.dirs", f"there is no folder {folder}")
     if file and file.rank > 0 and not file.value.is_file():
         yield ConfigurationFault(file.origin, "policy.file", f"there is no file {file.value}")
+    shadow = entries.by_path.get(("policy", "shadow"))
+    for candidate in shadow.value if shadow else ():
+        if not candidate.is_file():
+            yield ConfigurationFault(shadow.origin, "policy.shadow", f"there is no file {candidate}")
 
 
 RULES = (

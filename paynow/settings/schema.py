@@ -14,10 +14,10 @@ from paynow.settings.fields import (
     Amounts,
     Duration,
     FilePath,
+    Files,
     Folders,
     Key,
     Names,
-    NothingYet,
     Number,
     Numbers,
     Rate,
@@ -122,7 +122,7 @@ class RateLimitSection(Section):
 
 class PolicySection(Section):
     file = FilePath("a path of a file that exists")
-    shadow = NothingYet("shadow policies are not available yet")
+    shadow = Files("a list of up to 4 policy files that exist, each once", 4)
 
 
 class EventsSection(Section):

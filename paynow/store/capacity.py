@@ -15,8 +15,9 @@ COMMANDS = 10
 
 
 def connections_of_service(settings: Settings) -> int:
-    """What all workers may open together: each its pool, the one that holds the relay's turn, and the one that hears of new policies."""
-    return settings.server.workers * (settings.database.connections_max + 2)
+    """What all workers may open together: each its pool, the one that holds the relay's turn, and the one that hears of new policies; and the one
+    that shadow policies read over."""
+    return settings.server.workers * (settings.database.connections_max + 2) + bool(settings.policy.shadow)
 
 
 def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], str]) -> None:

@@ -15,6 +15,7 @@ from paynow.store.payments import Payments
 from paynow.store.pool import Pool
 from paynow.store.queries import load_queries
 from paynow.store.reads import Reads
+from paynow.store.shadows import Shadows
 
 WAITING_MAX = 1_000
 
@@ -54,6 +55,7 @@ class Store:
         self.lists = Lists(self._pool, queries)
         self.outbox = Outbox(self._pool, queries)
         self.administration = Administration(self._pool, queries)
+        self.shadows = Shadows(self._pool, queries)
 
     @property
     def connections(self) -> tuple[int, int, int]:

@@ -26,6 +26,7 @@ LAYERS = (
     {"agent"},
     {"payments", "cases"},
     {"backtest", "explain"},
+    {"shadow"},
     {"http"},
     {"app", "workers"},
     {"cli"},
