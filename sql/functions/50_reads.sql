@@ -78,7 +78,8 @@ begin
         select x.first_allowed_at as known_at from known_payees x where x.customer_id = r.c and x.payee_id = p_payee[r.i] limit 1
     ) k on true
     left join lateral (
-        select x.first_seen_at, (select sum(n) from unnest(x.counts) with ordinality u (n, cell) where cell_hour(x.hour, cell) > at / 360 - 25) as customers
+        select x.first_seen_at, case when x.hour = at / 360 then x.customers
+            else (select sum(n) from unnest(x.counts) with ordinality u (n, cell) where cell_hour(x.hour, cell) > at / 360 - 25) end as customers
         from payees x where x.payee_id = p_payee[r.i] limit 1
     ) y on true;
 end

@@ -84,14 +84,18 @@ begin
             insert into payee_customers (payee_id, customer_id, hour) select payee_id, customer_id, hour from came
             on conflict (payee_id, customer_id) do update set hour = excluded.hour
         ), counted as (
-            insert into payees (payee_id, first_seen_at, hour, counts)
-            select n.payee_id, least(n.first_at, y.first_seen_at), greatest(this_hour, y.hour),
-                payee_counts(coalesce(y.counts, array_fill(0, array[25])), coalesce(y.hour, this_hour), this_hour, c.come, c.leave)
+            insert into payees (payee_id, first_seen_at, hour, counts, customers)
+            select n.payee_id, least(n.first_at, y.first_seen_at), greatest(this_hour, y.hour), t.counts, (select sum(u) from unnest(t.counts) u)
             from (select payee_id, min(decided_at) as first_at from read group by 1) n
             left join (select payee_id, array_agg(hour) as come, array_remove(array_agg(before), null) as leave from came group by 1) c using (payee_id)
             left join lateral (select * from payees x where x.payee_id = n.payee_id limit 1) y on true
+            cross join lateral (
+                select payee_counts(coalesce(y.counts, array_fill(0, array[25])), coalesce(y.hour, this_hour), this_hour, c.come, c.leave) as counts
+                offset 0
+            ) t
             where c.payee_id is not null or n.first_at < y.first_seen_at is not false
-            on conflict (payee_id) do update set first_seen_at = excluded.first_seen_at, hour = excluded.hour, counts = excluded.counts
+            on conflict (payee_id) do update set first_seen_at = excluded.first_seen_at, hour = excluded.hour, counts = excluded.counts,
+                customers = excluded.customers
         )
         select count(*), (array_agg(settled_by order by settled_by desc, payment_id desc))[1],
             (array_agg(payment_id order by settled_by desc, payment_id desc))[1]

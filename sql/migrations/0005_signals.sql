@@ -22,8 +22,10 @@ create table if not exists payees (
     payee_id party_id primary key,
     first_seen_at timestamptz not null,
     hour int not null,
-    counts int[] not null check (cardinality(counts) = 25)
+    counts int[] not null check (cardinality(counts) = 25),
+    customers int not null
 ) with (fillfactor = 50);
+comment on column payees.customers is 'The sum of the counts: so long as the hour lasts it need not be added up.';
 create table if not exists payee_customers (
     payee_id party_id not null,
     customer_id party_id not null,

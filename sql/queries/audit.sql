@@ -239,6 +239,9 @@ full join (
 ) k using (payee_id, hour)
 where coalesce(c.customers, 0) <> coalesce(k.customers, 0)
 union all
+select payee_id, concat('has ', customers, ' customers; its counts come to ', added_up)
+from payees, lateral (select sum(n) as added_up from unnest(counts) n) a where customers <> added_up
+union all
 select concat_ws(' ', p.payee_id, p.customer_id), concat('payment ', p.payment_id, ' was read, and its customer is not noted')
 from payments p
 cross join payee_position t

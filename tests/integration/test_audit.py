@@ -106,6 +106,7 @@ BREAKS = {
     "payees_count_their_customers": [
         "update payees set counts[hour % 25 + 1] = counts[hour % 25 + 1] + 1",
         "delete from payee_customers where customer_id = 'c_held'",
+        "update payees set customers = customers + 1",
         "delete from payees",
         "insert into payee_customers (payee_id, customer_id, hour) values ('p_stranger', 'c_held', window_tick(now()) / 360)",
         "delete from payees; delete from payee_customers",

@@ -30,7 +30,7 @@ insert into attempts (customer_id, currency, tick, total_count, total_amount, co
 select 'x_' || n, 'USD', 1, 1, 1, array_fill(0, array[45]) from generate_series(1, {ROWS}) n;
 insert into rate_limits (subject, kind, full_at) select 'x_' || n, 'customer', now() from generate_series(1, {ROWS}) n;
 insert into known_payees (customer_id, payee_id) select 'x_' || n, 'p_1' from generate_series(1, {ROWS}) n;
-insert into payees (payee_id, first_seen_at, hour, counts) select 'x_' || n, now(), window_tick(now()) / 360, array_fill(1, array[25])
+insert into payees (payee_id, first_seen_at, hour, counts, customers) select 'x_' || n, now(), window_tick(now()) / 360, array_fill(1, array[25]), 25
 from generate_series(1, {ROWS}) n;
 insert into payee_customers (payee_id, customer_id, hour) select 'x_' || n % 10, 'x_' || n, window_tick(now()) / 360
 from generate_series(1, {ROWS}) n;
