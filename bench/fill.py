@@ -57,9 +57,9 @@ COLUMNS = {
     "idempotency_keys": "customer_id, key, fingerprint, payment_id, state, claim_token, claimed_at",
     "known_payees": "customer_id, payee_id, first_allowed_at",
     "payments": "customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, reservation, reserved_until, "
-    "decided_at, answer",
+    "decided_at, answer, settled_by",
 }
-"""What is copied into each table; what is left out has its default."""
+"""What is copied into each table; what is left out has its default. Nobody follows payments that no transaction has settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Past:
                 "at": at,
                 "until": held_until,
             }
-            payments.append(f"{who}\t{payment_id}\t{payee}\t{amount}\tUSD\tallow\tf\t{version}\theld\t{held_until}\t{at}\t{answer}\n")
+            payments.append(f"{who}\t{payment_id}\t{payee}\t{amount}\tUSD\tallow\tf\t{version}\theld\t{held_until}\t{at}\t{answer}\t\\N\n")
             print_of = fingerprint(who, payee, amount, "USD").hex()
             keys.append(f"{who}\tfill-{number}\t\\\\x{print_of}\t{payment_id}\tdecided\t{payment_id}\t{at}\n")
             entries.append(f"{who}\tUSD\t{before + 2}\treserve\t{-amount}\t{amount}\t{payment_id}\t{at}\n")
@@ -296,4 +296,14 @@ _SIGNALS = {
     "payee_known": True,
     "payee_list": "none",
     "customer_list": "none",
+    "failed_attempts_24h": 0,
+    "since_allowed_s": 86_400,
+    "customer_age_s": 604_800,
+    "payee_known_s": 86_400,
+    "payee_age_s": 604_800,
+    "payee_customers_24h": 12,
+    "currency_new": False,
+    "amount_z_score": 0.0,
+    "amount_trailing_zeros": 0,
+    "daily_limit_share": 0.0,
 }

@@ -30,9 +30,10 @@ from bench.voice import Voice
 from paynow.agent import Trace
 from paynow.ids import new_id
 from paynow.payments.answer import Decision, finish, overruled
-from paynow.plugin_api import Payment, Tool
+from paynow.plugin_api import NEVER_S, Payment, Tool
 from paynow.policy import Policy, compile_policy
 from paynow.resources import folder
+from paynow.settings.load import load
 
 DATABASE = "past"
 CHUNK = 10_000
@@ -121,7 +122,8 @@ class _Said:
 
 def built_in(*names: str) -> dict[str, Tool]:
     """The built-in tools of these plugins, as they declare themselves."""
-    made = [tool for name in names for tool in runpy.run_path(str(folder("plugins") / f"{name}.py"))["paynow_register_tools"](None)]
+    settings = load(None, {}).settings
+    made = [tool for name in names for tool in runpy.run_path(str(folder("plugins") / f"{name}.py"))["paynow_register_tools"](settings)]
     return {tool.name: tool for tool in made}
 
 
@@ -181,6 +183,16 @@ def _said(payment: Payment, chance: random.Random) -> _Said:
         "payee_known": chance.random() < 0.7,
         "payee_list": chance.choices(("none", "allow", "block"), (0.97, 0.02, 0.01))[0],
         "customer_list": chance.choices(("none", "block"), (0.995, 0.005))[0],
+        "failed_attempts_24h": int(chance.random() ** 8 * 10),
+        "since_allowed_s": int(chance.random() ** 3 * 1_000_000) if before else NEVER_S,
+        "customer_age_s": int(chance.random() * 10_000_000) if before else 0,
+        "payee_known_s": 0,
+        "payee_age_s": int(chance.random() * 10_000_000),
+        "payee_customers_24h": int(chance.random() ** 4 * 200),
+        "currency_new": not before,
+        "amount_z_score": round(chance.gauss(0, 1.5), 4) if before >= 5 else 0.0,
+        "amount_trailing_zeros": int(chance.random() ** 3 * 4),
+        "daily_limit_share": 0.0,
     }
     outputs: dict[str, dict[str, Any]] = {
         "getBalance": {"available_minor": int(chance.lognormvariate(11.5, 1.2)), "reserved_minor": mean * (before % 3)},

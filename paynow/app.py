@@ -29,6 +29,7 @@ from paynow.observability.metrics import Metrics
 from paynow.observability.sharing import Shared
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
+from paynow.payments.payee_counting import PayeeCounting
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
 from paynow.plugin_api import Field, RateLimiter
@@ -41,6 +42,7 @@ from paynow.shadow.process import ShadowProcess
 from paynow.store import Store
 
 COMPLETER_EVERY_S = 1.0
+PAYEES_EVERY_S = 1.0
 CHORES_EVERY_S = 5.0
 TOOL_CONNECTIONS_MAX = 100
 
@@ -182,6 +184,7 @@ class Service:
         keyring = self._keyring(store, limiter, local_limiter, metrics)
         self._run(policies.follow(), "policies")
         self._run(completer.run(), "completer")
+        self._run(PayeeCounting(store.payees, metrics, clock, every_s=PAYEES_EVERY_S).run(), "payees")
         self._run(self._chores(keyring, store, metrics), "chores")
         await self._watch_with_shadows(store, metrics)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -27,6 +28,7 @@ from uuid import UUID
 import pluggy
 
 from paynow.limits import Limit
+from paynow.money import exponents, to_minor
 
 if TYPE_CHECKING:
     import aiohttp
@@ -98,6 +100,23 @@ def text(*, length_max: int = 200, doc: str = "") -> Field:
 # ---------------------------------------------------------------- what a tool is handed
 
 
+NEVER_S = 315_360_000
+"""Ten years: the longest time that an activity tells, and what stands for never."""
+
+
+def minor_units(amount: str, currency: str) -> int:
+    """An amount of money as people write it in settings (`"250.00"`, `"USD"`), in minor units. Raises `ValueError` that says what was expected."""
+    if currency not in exponents():
+        raise ValueError(f"{currency!r} is no currency of ISO 4217 that has minor units")
+    try:
+        minor = to_minor(Decimal(amount), currency) if isinstance(amount, str) else 0
+    except (ArithmeticError, ValueError):
+        minor = 0
+    if minor <= 0:
+        raise ValueError(f'expected an amount of {currency} above zero in quotes, like "250", not {amount!r}')
+    return minor
+
+
 @dataclass(frozen=True, slots=True)
 class Payment:
     """The payment being decided. Amounts are integer minor units of the currency (ISO 4217)."""
@@ -107,6 +126,11 @@ class Payment:
     payee_id: str
     amount_minor: int
     currency: str
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals the currency has: JPY 0, USD 2, BHD 3."""
+        return exponents()[self.currency]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +153,7 @@ class Balance:
 class Activity:
     """What a customer did, the current attempt included; amounts are minor units in the payment's currency.
 
-    Windows are sums of buckets (10 s, 5 min, 1 h), so each covers at least its name and at most one bucket more.
+    Windows are sums of buckets (10 s, 5 min, 1 h), so each covers at least its name and at most one bucket more. Times are whole seconds.
     """
 
     attempts_1m: int
@@ -151,6 +175,24 @@ class Activity:
     """`none`, `allow` or `block`."""
     customer_list: str
     """`none`, `allow` or `block`."""
+    failed_attempts_24h: int
+    """Payments of the customer that were blocked, in any currency."""
+    usual_count: int
+    """How many allowed payments in this currency the usual amount is made of."""
+    usual_mean_minor: float
+    """Their mean amount, in which the last 30 count most; 0 if there are none. `allowed_mean_minor` is that of all payments ever."""
+    usual_deviation_minor: float
+    """Their standard deviation, weighed alike."""
+    since_allowed_s: int
+    """Since the last allowed payment in any currency, to 10 s; `NEVER_S` if it is longer ago or there is none."""
+    customer_age_s: int
+    """Since the customer's first attempt, in any currency."""
+    payee_known_s: int
+    """Since the first payment of this customer to this payee that was allowed; 0 if there is none."""
+    payee_age_s: int
+    """Since the first decided payment of anybody to this payee; 0 if none is counted yet."""
+    payee_customers_24h: int
+    """Customers of whom a payment to this payee was decided, each once. Like `payee_age_s` it follows the payments, mostly within two seconds."""
 
 
 class Accounts(Protocol):

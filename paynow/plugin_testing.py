@@ -20,7 +20,20 @@ import aiohttp
 from loguru import logger
 
 from paynow.ids import new_id
-from paynow.plugin_api import Accounts, Activity, ActivityReader, Balance, Cases, Lists, Payment, Tool, ToolContext, ToolError, Verdict
+from paynow.plugin_api import (
+    NEVER_S,
+    Accounts,
+    Activity,
+    ActivityReader,
+    Balance,
+    Cases,
+    Lists,
+    Payment,
+    Tool,
+    ToolContext,
+    ToolError,
+    Verdict,
+)
 from paynow.plugin_loader import Plugins, load_plugins
 from paynow.settings.load import load
 
@@ -36,7 +49,19 @@ def an_activity(payment: Payment, **changes: Any) -> Activity:
     attempts = dict.fromkeys(("attempts_1m", "attempts_1h", "attempts_24h"), 1)
     attempted = dict.fromkeys(("attempted_minor_1m", "attempted_minor_1h", "attempted_minor_24h"), payment.amount_minor)
     allowed = dict.fromkeys(("allowed_minor_1m", "allowed_minor_1h", "allowed_minor_24h", "allowed_count", "allowed_mean_minor"), 0)
-    activity = Activity(**attempts, **attempted, **allowed, payee_known=False, payee_list="none", customer_list="none")
+    nothing = dict.fromkeys(("failed_attempts_24h", "usual_count", "customer_age_s", "payee_known_s", "payee_age_s", "payee_customers_24h"), 0)
+    usual = dict.fromkeys(("usual_mean_minor", "usual_deviation_minor"), 0.0)
+    activity = Activity(
+        **attempts,
+        **attempted,
+        **allowed,
+        **nothing,
+        **usual,
+        payee_known=False,
+        payee_list="none",
+        customer_list="none",
+        since_allowed_s=NEVER_S,
+    )
     return replace(activity, **changes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 from uuid import UUID
 
-from paynow.plugin_api import Accounts, ActivityReader, Balance, Lists, Payment
+from paynow.plugin_api import NEVER_S, Accounts, ActivityReader, Balance, Lists, Payment
 
 PAYMENT = Payment(UUID("01920000-0000-7000-8000-0000000000c1"), customer_id="c_123", payee_id="p_789", amount_minor=12_550, currency="USD")
 
@@ -45,6 +45,9 @@ class PortsContract:
         assert (activity.attempted_minor_1m, activity.attempted_minor_24h) == (12_550, 12_550)
         assert (activity.allowed_minor_1m, activity.allowed_count, activity.allowed_mean_minor) == (0, 0, 0)
         assert (activity.payee_known, activity.payee_list, activity.customer_list) == (False, "none", "none")
+        assert (activity.failed_attempts_24h, activity.usual_count, activity.usual_mean_minor, activity.usual_deviation_minor) == (0, 0, 0.0, 0.0)
+        assert (activity.customer_age_s, activity.payee_known_s, activity.payee_age_s, activity.payee_customers_24h) == (0, 0, 0, 0)
+        assert activity.since_allowed_s == NEVER_S
 
     async def test_who_is_on_no_list_is_listed_as_none(self, world: World) -> None:
         assert await world.lists.listed("payee", "p_789") == "none"

@@ -76,6 +76,8 @@ class Facts:
     cases: Counter
     attempts: dict[Place, tuple[int, int]]
     spending: dict[Place, tuple[int, int]]
+    usual: dict[Place, tuple[int]]
+    failed: dict[str, int]
     payees: set[tuple[str, str]]
 
     def differences(self, other: Facts) -> dict[str, tuple[object, object]]:
@@ -196,6 +198,8 @@ class Model:
             cases=Counter(one.payment_id for one in decided if one.decision == "review"),
             attempts=_sums([one.asked for one in decided] + [asked for asked, _ in claimed]),
             spending=_sums(one.asked for one in allowed),
+            usual={place: (count,) for place, (count, _) in _sums(one.asked for one in allowed).items()},
+            failed=dict(Counter(one.asked.customer for one in decided if one.decision == "block")),
             payees={(one.asked.customer, one.asked.payee) for one in allowed},
         )
 

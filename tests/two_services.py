@@ -390,6 +390,11 @@ class TwoServices:
                 "select customer_id, currency, allowed_count, allowed_sum::bigint from accounts where allowed_count > 0 and customer_id = any (%s)",
                 mine,
             ),
+            usual=self._by_place(
+                "select customer_id, currency, usual_count from accounts where usual_count > 0 and customer_id = any (%s)",
+                mine,
+            ),
+            failed=dict(self.execute("select customer_id, failed_count from customers where failed_count > 0 and customer_id = any (%s)", mine)),
             payees={
                 (customer, payee)
                 for customer, payee in self.execute("select customer_id, payee_id from known_payees where customer_id = any (%s)", mine)

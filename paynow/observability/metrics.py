@@ -145,6 +145,9 @@ class Metrics:
         self._pool_waiting = self._gauge("paynow_pool_waiting_calls", "Calls that wait for a connection", "livesum")
         self._completed = Counter("paynow_completed_claims", "Abandoned claims finished by the completer", registry=self.registry)
         self._expired = Counter("paynow_expired_reservations", "Reservations that nobody ended in time", registry=self.registry)
+        self._payees_behind = self._gauge(
+            "paynow_payees_behind_seconds", "Age of the oldest payment that is not counted for its payee yet", "livemostrecent"
+        )
 
     def _of_events(self) -> None:
         self._delivered = self._counter("paynow_events_delivered", "Events that a sink took", "sink")
@@ -255,6 +258,10 @@ class Metrics:
     def expired_reservations(self, count: int) -> None:
         """So many reservations ran out."""
         self._expired.inc(count)
+
+    def payees_behind(self, seconds: float) -> None:
+        """How old the oldest settled payment is that is not counted for its payee yet."""
+        self._payees_behind.set(seconds)
 
     def events_delivered(self, sink: str, count: int) -> None:
         """A sink took so many events."""

@@ -50,6 +50,8 @@ CHECKS = (
     Check("payments_lead_somewhere", 3, "a payment's customer and policy are there"),
     Check("answers_agree", 3, "stored answers say what the columns say"),
     Check("spending_counts_allowed", 3, "amounts counted are those allowed"),
+    Check("signals_count_payments", 3, "failed attempts and usual amounts are those of payments"),
+    Check("payees_count_their_customers", 3, "payees count the customers who paid them"),
     Check("known_payees_were_allowed", 3, "known payees are those allowed"),
     Check("cases_reserve_if_approved", 3, "an approved case reserved, no other review did"),
     Check("cases_have_their_history", 3, "a case is what its history says"),

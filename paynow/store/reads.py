@@ -63,5 +63,5 @@ class Reads:
 
 def activity_of(row: Sequence[Any]) -> Activity:
     """The columns of a customer's history, as functions/50_reads.sql gives them."""
-    attempts, attempted, allowed, count, mean, known, payee_list, customer_list = row
-    return Activity(*attempts, *attempted, *allowed, count, mean, known, payee_list, customer_list)
+    attempts, attempted, allowed, *others = row
+    return Activity(*attempts, *attempted, *allowed, *others)

@@ -11,6 +11,7 @@ from paynow.store.cases import Cases
 from paynow.store.decisions import Decisions
 from paynow.store.lists import Lists
 from paynow.store.outbox import Outbox
+from paynow.store.payees import Payees
 from paynow.store.payments import Payments
 from paynow.store.pool import Pool
 from paynow.store.queries import load_queries
@@ -51,6 +52,7 @@ class Store:
         self.decisions = Decisions(self._pool, queries, batching, lease_s=lease_s, claim_is_durable=claim_is_durable)
         self.reads = Reads(self._pool, queries, batching)
         self.payments = Payments(self._pool, queries)
+        self.payees = Payees(self._pool, queries)
         self.cases = Cases(self._pool, queries)
         self.lists = Lists(self._pool, queries)
         self.outbox = Outbox(self._pool, queries)

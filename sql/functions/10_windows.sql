@@ -59,6 +59,20 @@ begin
 end
 $$;
 
+-- The same where nothing but a day is asked for: 25 cells of 1 h, to be read by `window_sum(cells, total, tick, at, 360, 25, 0)`.
+create or replace function hours_roll(cells bigint[], total bigint, tick int, at int) returns bigint[]
+    language plpgsql immutable as $$
+begin
+    if at / 360 - tick / 360 >= 25 then
+        return array_fill(total, array[25]);
+    end if;
+    for b in tick / 360 + 1 .. at / 360 loop
+        cells[b % 25 + 1] := total;
+    end loop;
+    return cells;
+end
+$$;
+
 -- Lock and read in two statements overspends at any isolation but READ COMMITTED, whatever the role's default says.
 create or replace function require_read_committed() returns void
     language plpgsql stable as $$

@@ -1,14 +1,18 @@
--- Locks customers, in their order, and gives each the number of its next event.
-create or replace function number_events(p_customer text[]) returns bigint[] language plpgsql
+-- Locks customers, in their order, and gives each the number of its next event; a block counts as a failed attempt.
+create or replace function number_decisions(p_customer text[], p_decision text[]) returns bigint[] language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+    tick constant int := window_tick(clock_timestamp());
     sequences bigint[];
 begin
     with numbered as (
-        update customers c set event_seq = c.event_seq + 1
-        from (select u.c, u.i from unnest(p_customer) with ordinality u (c, i) order by u.c) r
+        update customers c set event_seq = c.event_seq + 1,
+            failed_hours = case when r.failed then hours_roll(c.failed_hours, c.failed_count, c.failed_tick, tick) else c.failed_hours end,
+            failed_tick = case when r.failed then greatest(c.failed_tick, tick) else c.failed_tick end,
+            failed_count = c.failed_count + r.failed::int
+        from (select u.c, u.i, u.d = 'block' as failed from unnest(p_customer, p_decision) with ordinality u (c, d, i) order by u.c) r
         where c.customer_id = any (array[r.c])
         returning r.i, c.event_seq
     )
@@ -49,7 +53,7 @@ begin
     -- The lock on each customer, and the event's number with it. A customer who is not there yet comes in before any lock is held, or the order
     -- of locks would be lost: so the locks are let go and taken again.
     begin
-        sequences := number_events(p_customer);
+        sequences := number_decisions(p_customer, p_decision);
         if cardinality(sequences) < n then
             raise exception using errcode = 'PN404';
         end if;
@@ -61,7 +65,7 @@ begin
         select u.c from unnest(p_customer) u (c)
         where (select x.customer_id from customers x where x.customer_id = u.c limit 1) is null order by u.c
         on conflict do nothing;
-        sequences := number_events(p_customer);
+        sequences := number_decisions(p_customer, p_decision);
     end;
 
     -- A new statement: it sees all that was committed before the locks were ours. The money moves where there is enough of it, then the keys whose
@@ -72,7 +76,10 @@ begin
                 then windows_roll(a.allowed_sums, a.allowed_sum, a.allowed_tick, tick) else a.allowed_sums end,
             allowed_tick = greatest(a.allowed_tick, tick),
             allowed_count = a.allowed_count + 1,
-            allowed_sum = a.allowed_sum + r.amount
+            allowed_sum = a.allowed_sum + r.amount,
+            usual_count = a.usual_count + 1,
+            usual_mean = usual_mean(a.usual_count, a.usual_mean, r.amount),
+            usual_variance = usual_variance(a.usual_count, a.usual_mean, a.usual_variance, r.amount)
         from (
             select u.c, u.i, p_amount[u.i]::amount_minor as amount from unnest(p_customer) with ordinality u (c, i)
             where p_decision[u.i] = 'allow' order by u.c
@@ -126,11 +133,13 @@ begin
     end if;
 
     -- The others have no event, and the money of those whose token is old goes back before anybody can see it gone.
-    update customers c set event_seq = c.event_seq - 1
+    update customers c set event_seq = c.event_seq - 1, failed_count = c.failed_count - (p_decision[r.i] = 'block')::int
     from unnest(p_customer) with ordinality r (c, i)
     where c.customer_id = any (array[r.c]) and r.i <> all (mine);
     update accounts a set available = a.available + p_amount[r.i], reserved = a.reserved - p_amount[r.i], entry_seq = a.entry_seq - 1,
-        allowed_count = a.allowed_count - 1, allowed_sum = a.allowed_sum - p_amount[r.i]
+        allowed_count = a.allowed_count - 1, allowed_sum = a.allowed_sum - p_amount[r.i], usual_count = a.usual_count - 1,
+        usual_mean = usual_mean_before(a.usual_count, a.usual_mean, p_amount[r.i]),
+        usual_variance = usual_variance_before(a.usual_count, a.usual_mean, a.usual_variance, p_amount[r.i])
     from unnest(p_customer) with ordinality r (c, i)
     where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and r.i = any (charged) and r.i <> all (mine);
 

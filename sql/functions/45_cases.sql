@@ -101,7 +101,10 @@ begin
             allowed_sums = case when tick > a.allowed_tick then windows_roll(a.allowed_sums, a.allowed_sum, a.allowed_tick, tick) else a.allowed_sums end,
             allowed_tick = greatest(a.allowed_tick, tick),
             allowed_count = a.allowed_count + 1,
-            allowed_sum = a.allowed_sum + p.amount_minor
+            allowed_sum = a.allowed_sum + p.amount_minor,
+            usual_count = a.usual_count + 1,
+            usual_mean = usual_mean(a.usual_count, a.usual_mean, p.amount_minor),
+            usual_variance = usual_variance(a.usual_count, a.usual_mean, a.usual_variance, p.amount_minor)
         where a.customer_id = p_customer and a.currency = p.currency and a.available >= p.amount_minor
         returning a.entry_seq into entry;
         if entry is null then

@@ -204,6 +204,52 @@ full join (
 ) p using (customer_id, currency)
 where (coalesce(a.allowed_count, 0), coalesce(a.allowed_sum, 0)) is distinct from (coalesce(p.payments, 0), coalesce(p.amount, 0))
 
+-- name: audit_signals_count_payments
+-- Failed attempts are blocked payments, and usual amounts those of payments allowed or approved: no more than there are, and, since they are counted
+-- (an hour later, so that nothing was under way), no fewer.
+with since as (select applied_at + interval '1 hour' as at from schema_migrations where version = 5)
+select customer_id, concat('counts ', c.failed_count, ' failed attempts; of its payments ', coalesce(p.blocked, 0), ' were blocked')
+from customers c
+left join (
+    select customer_id, count(*) as blocked, count(*) filter (where decided_at > (select at from since)) as counted
+    from payments where decision = 'block' group by 1
+) p using (customer_id)
+where c.failed_count not between coalesce(p.counted, 0) and coalesce(p.blocked, 0)
+union all
+select concat_ws(' ', customer_id, currency), concat('has ', a.usual_count, ' usual amounts; of its payments ', coalesce(p.allowed, 0), ' were allowed')
+from accounts a
+left join (
+    select customer_id, currency, count(*) as allowed, count(*) filter (where decided_at > (select at from since)) as counted
+    from payments where reservation is not null group by 1, 2
+) p using (customer_id, currency)
+where a.usual_count not between coalesce(p.counted, 0) and coalesce(p.allowed, 0) or a.usual_variance < 0
+
+-- name: audit_payees_count_their_customers
+-- A payee's counts of the last day are those of the customers noted for it, and of the payments that were read each has its customer noted: in its
+-- hour, or one before if the clock that decided was ahead.
+with now_is as (select window_tick(now()) / 360 as hour)
+select payee_id, concat('counts ', coalesce(c.customers, 0), ' customers in hour ', hour, '; noted are ', coalesce(k.customers, 0))
+from (
+    select y.payee_id, cell_hour(y.hour, u.cell) as hour, u.customers
+    from payees y, unnest(y.counts) with ordinality u (customers, cell), now_is
+    where u.customers <> 0 and cell_hour(y.hour, u.cell) > now_is.hour - 25
+) c
+full join (
+    select k.payee_id, k.hour, count(*) as customers from payee_customers k, now_is where k.hour > now_is.hour - 25 group by 1, 2
+) k using (payee_id, hour)
+where coalesce(c.customers, 0) <> coalesce(k.customers, 0)
+union all
+select payee_id, concat('has ', customers, ' customers; its counts come to ', added_up)
+from payees, lateral (select sum(n) as added_up from unnest(counts) n) a where customers <> added_up
+union all
+select concat_ws(' ', p.payee_id, p.customer_id), concat('payment ', p.payment_id, ' was read, and its customer is not noted')
+from payments p
+cross join payee_position t
+cross join now_is
+left join payee_customers k on k.payee_id = p.payee_id and k.customer_id = p.customer_id
+where p.settled_by is not null and (p.settled_by, p.payment_id) <= (t.read_to, t.read_to_payment)
+    and window_tick(p.decided_at) / 360 > now_is.hour - 25 and coalesce(k.hour, 0) < window_tick(p.decided_at) / 360 - 1
+
 -- name: audit_known_payees_were_allowed
 -- The payees that a customer is known to pay are those of the payments that were allowed, or approved in their case.
 select concat_ws(' ', customer_id, payee_id),

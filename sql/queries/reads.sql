@@ -3,9 +3,10 @@
 select ordinal, available, reserved from read_balances(%s, %s)
 
 -- name: activity
--- The customer's own history (functions/50_reads.sql).
-select ordinal, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list
-from read_activity(%s, %s, %s)
+-- The customer's own history, and what is known of the payee (functions/50_reads.sql).
+select ordinal, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list,
+    failed_attempts, usual_count, usual_mean, usual_deviation, since_allowed_s, customer_age_s, payee_known_s, payee_age_s, payee_customers
+from read_signals(%s, %s, %s)
 
 -- name: listed
 -- Whether a customer or payee is on the allow or the block list.

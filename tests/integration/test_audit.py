@@ -96,6 +96,21 @@ BREAKS = {
         "update accounts set allowed_sum = allowed_sum + 1 where customer_id = 'c_held'",
         "update accounts set allowed_count = 0, allowed_sum = 0 where customer_id = 'c_held'",
     ],
+    "signals_count_payments": [
+        "update customers set failed_count = failed_count + 1 where customer_id = 'c_poor'",
+        "update accounts set usual_count = usual_count + 1 where customer_id = 'c_held'",
+        "update accounts set usual_variance = -1 where customer_id = 'c_held'",
+        "update schema_migrations set applied_at = applied_at - interval '1 day'; update customers set failed_count = 0",
+        "update schema_migrations set applied_at = applied_at - interval '1 day'; update accounts set usual_count = 0",
+    ],
+    "payees_count_their_customers": [
+        "update payees set counts[hour % 25 + 1] = counts[hour % 25 + 1] + 1",
+        "delete from payee_customers where customer_id = 'c_held'",
+        "update payees set customers = customers + 1",
+        "delete from payees",
+        "insert into payee_customers (payee_id, customer_id, hour) values ('p_stranger', 'c_held', window_tick(now()) / 360)",
+        "delete from payees; delete from payee_customers",
+    ],
     "known_payees_were_allowed": [
         "insert into known_payees (customer_id, payee_id) values ('c_held', 'p_stranger')",
         "delete from known_payees where customer_id = 'c_held'",
@@ -108,7 +123,8 @@ BREAKS = {
             insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
             select customer_id, currency, 2, 'reserve', -500000, 500000, payment_id from payments where customer_id = 'c_declined'""",
         """update payments set reservation = null, reserved_until = null where customer_id = 'c_approved';
-            update accounts set available = 1000000, reserved = 0, entry_seq = 1, allowed_count = 0, allowed_sum = 0 where customer_id = 'c_approved';
+            update accounts set available = 1000000, reserved = 0, entry_seq = 1, allowed_count = 0, allowed_sum = 0, usual_count = 0
+            where customer_id = 'c_approved';
             delete from known_payees where customer_id = 'c_approved';
             delete from ledger_entries where customer_id = 'c_approved' and kind = 'reserve'""",
     ],
@@ -172,6 +188,7 @@ def traffic(postgres_server, template_database: str, database_numbers: Iterator[
     (folder / "paynow.toml").write_text('[events]\nsinks = []\n[rate_limit]\ncustomer = "off"\n')
     with running(dsn, folder, arguments=("--config", "paynow.toml")) as service:
         asyncio.run(_decide_every_way(service))
+    execute(dsn, "select count_payees(1000)")
     yield name
     execute(postgres_server.dsn, f"drop database {name} with (force)")
 

@@ -206,6 +206,27 @@ def test_what_was_not_recorded_is_unknown_and_counted_as_unsure(database: str, c
     assert "unsure: 200 records lack what the candidate reads; the rules that need it are unknown" in shown
 
 
+def test_a_signal_that_is_newer_than_a_decision_is_unknown(database: str, candidate: Path) -> None:
+    """Of decisions that were made before there was the signal nobody can tell what the rule would have said; the other rules are told."""
+    copy_decisions(database, 200, POLICY)
+    newer = '\'"failed_attempts_24h":.*"daily_limit_share":0.0\''
+    execute(database, f"update payments set answer = replace(regexp_replace(answer, {newer}, ''), ',}}', '}}')")
+    (candidate / "candidate.toml").write_text(
+        '[[rule]]\nid = "many_customers"\nwhen = "getRiskSignals.payee_customers_24h > 100000"\nthen = "block"\nmessage = "m"\n'
+        '[[rule]]\nid = "busy"\nwhen = "getRiskSignals.attempts_24h > 100000"\nthen = "block"\nmessage = "m"\n'
+    )
+    found = report(candidate, database)
+    answered = execute(database, 'select count(*) from payments where answer not like \'%"fallback","tool":"getRiskSignals"%\'')[0][0]
+    assert found["unreadable"] == 0
+    assert found["unsure"] == answered
+    assert [(one["rule"], one["name"], one["decisions"]) for one in found["notRecorded"]] == [
+        ("many_customers", "getRiskSignals.payee_customers_24h", answered)
+    ]
+    unknown = {rule["id"]: rule["unknown"] for rule in found["rules"]}
+    assert (unknown["many_customers"], unknown["busy"]) == (200, 200 - answered)
+    assert sum(row["decisions"] for row in found["matrix"] if row["candidate"] == "allow") == 0, "what cannot be told is looked at by a person"
+
+
 @pytest.mark.parametrize("answer", ["'{}'", """replace(answer, '"decidedAt":', '"decided":')"""], ids=["empty", "without a time"])
 def test_an_answer_that_cannot_be_read_is_counted_and_is_a_fault(database: str, candidate: Path, answer: str) -> None:
     """Whatever of it is missing, and also where it is read only of a payment that would change: all of these would."""

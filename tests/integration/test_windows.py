@@ -42,6 +42,20 @@ class Ring:
         return self._cursor.fetchone()[0]
 
 
+class HourRing(Ring):
+    """A counter of which only the day is asked."""
+
+    def add(self, at: int, change: int) -> None:
+        if at > self.tick:
+            self.cells = self._one("select hours_roll(%s::bigint[], %s::bigint, %s, %s)", at)
+            assert len(self.cells) == 25
+            self.tick = at
+        self.total += change
+
+    def day(self, at: int) -> int:
+        return self._one("select window_sum(%s::bigint[], %s::bigint, %s, %s, 360, 25, 0)", at)
+
+
 @pytest.fixture
 def connection(database: str) -> Iterator[psycopg2.extensions.connection]:
     with closing(psycopg2.connect(database)) as connection:
@@ -65,6 +79,28 @@ def test_windows_are_what_a_recount_says(connection: psycopg2.extensions.connect
         changes.append((now, change))
         for later in (0, chance.choice(GAPS)):
             assert ring.sums(now + later) == recounted(changes, now + later)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_ring_of_hours_says_what_a_recount_says_of_the_day(connection: psycopg2.extensions.connection, seed: int) -> None:
+    chance = random.Random(seed)
+    ring, changes, now = HourRing(connection, "bigint"), [], START + chance.randrange(10_000)
+    ring.tick = 0
+    for _ in range(120):
+        now += chance.choice(GAPS)
+        ring.add(now, 1)
+        changes.append((now, 1))
+        for later in (0, chance.choice(GAPS)):
+            assert ring.day(now + later) == recounted(changes, now + later)[2]
+
+
+def test_a_day_is_the_current_hour_and_the_24_before_it(connection: psycopg2.extensions.connection) -> None:
+    ring, hour = HourRing(connection, "bigint"), 360
+    ring.tick = 0
+    began = START // hour * hour
+    ring.add(began + hour - 1, 1)
+    assert ring.day(began + 25 * hour - 1) == 1, "the last tick of the 24th hour after its own"
+    assert ring.day(began + 25 * hour) == 0
 
 
 def test_what_comes_late_counts_in_the_newest_bucket(connection: psycopg2.extensions.connection) -> None:

@@ -173,7 +173,7 @@ async def test_a_gather_of_two_trivial_tools_costs_little(bench):
     assert best_s < 25 * yardstick_s  # four times was measured; this catches a step change only
 
 
-SEEN = Seen(Balance(7, 3), Activity(*range(11), True, "none", "none"))
+SEEN = Seen(Balance(7, 3), Activity(*range(11), True, "none", "none", *range(9)))
 
 
 async def test_what_the_claim_has_seen_need_not_be_read(bench):

@@ -65,8 +65,9 @@ def decided(said: dict[str, Any] | None) -> tuple[str, bytes, str]:
         {},
         {**THEN, "getOdd": {"a": real(), "b": real(), "kind": choice("x"), "sure": text()}},
         {**THEN, "getOdd": {**THEN["getOdd"], "kind": choice("z"), "share": real(maximum=0.1)}},
+        {**THEN, "getOdd": {**THEN["getOdd"], "newer": whole(minimum=1)}},
     ],
-    ids=["as then", "tool gone", "all gone", "other kinds", "other bounds"],
+    ids=["as then", "tool gone", "all gone", "other kinds", "other bounds", "a field more"],
 )
 def test_a_decision_comes_out_the_same_whatever_has_become_of_its_tools(said: dict[str, Any] | None, declared: dict[str, dict[str, Field]]) -> None:
     decision, answer, version = decided(said)

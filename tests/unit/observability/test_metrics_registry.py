@@ -94,6 +94,7 @@ def test_everything_that_is_told_is_shown(metrics) -> None:
     metrics.outbox(7, 1.5)
     metrics.completed_claims(2)
     metrics.expired_reservations(3)
+    metrics.payees_behind(2.5)
     shown = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(metrics.exposition().decode())
@@ -124,6 +125,7 @@ def test_everything_that_is_told_is_shown(metrics) -> None:
         ("paynow_outbox_oldest_seconds",): 1.5,
         ("paynow_completed_claims_total",): 2,
         ("paynow_expired_reservations_total",): 3,
+        ("paynow_payees_behind_seconds",): 2.5,
     }
     assert {key: shown.get(key) for key in expected} == expected
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import runpy
 from typing import Any
 
-from paynow.plugin_api import Field
+from paynow.plugin_api import NEVER_S, Field
 from paynow.resources import folder
+from paynow.settings.load import load
 
 
 def built_in_tools() -> dict[str, dict[str, Field]]:
+    settings = load(None, {}).settings
     tools = [
         tool
         for name in ("get_balance", "get_risk_signals")
-        for tool in runpy.run_path(str(folder("plugins") / f"{name}.py"))["paynow_register_tools"](None)
+        for tool in runpy.run_path(str(folder("plugins") / f"{name}.py"))["paynow_register_tools"](settings)
     ]
     return {tool.name: dict(tool.output) for tool in tools}
 
@@ -30,5 +32,11 @@ def ordinary_outputs() -> dict[str, dict[str, Any]]:
             "payee_known": False,
             "payee_list": "none",
             "customer_list": "none",
+            **dict.fromkeys(["failed_attempts_24h", "customer_age_s", "payee_known_s", "payee_age_s", "payee_customers_24h"], 0),
+            "since_allowed_s": NEVER_S,
+            "currency_new": True,
+            "amount_z_score": 0.0,
+            "amount_trailing_zeros": 0,
+            "daily_limit_share": 0.0,
         },
     }
