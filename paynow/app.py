@@ -29,6 +29,7 @@ from paynow.observability.metrics import Metrics
 from paynow.observability.sharing import Shared
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
+from paynow.payments.policy_guard import PolicyGuard
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
 from paynow.plugin_api import RateLimiter
@@ -170,6 +171,7 @@ class Service:
         keyring = self._keyring(store, limiter, local_limiter, metrics)
         self._run(policies.follow(), "policies")
         self._run(completer.run(), "completer")
+        self._guard(store, metrics, wake_relay)
         self._run(self._chores(keyring, store, metrics), "chores")
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
@@ -269,6 +271,22 @@ class Service:
 
         self._undo.append(end)
         return relay
+
+    def _guard(self, store: Store, metrics: Metrics, wake_relay: Callable[[], None]) -> None:
+        settings = self._settings.policy_guard
+        if settings.window_s is None:
+            return
+        guard = PolicyGuard(
+            store.policy_band,
+            self._assembly.compile,
+            settings,
+            settings.window_s,
+            metrics,
+            self._clock,
+            late_s=(self._settings.agent.deadline_ms + self._settings.database.statement_timeout_ms) / 1000,
+            told=wake_relay,
+        )
+        self._run(guard.run(), "policy guard")
 
     async def _recent_events(self) -> RecentEvents | None:
         sinks: Mapping[str, Any] = self._assembly.plugins.sinks

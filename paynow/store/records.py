@@ -237,6 +237,28 @@ class PolicyActivation(NamedTuple):
     at: datetime
 
 
+class WatchedPolicy(NamedTuple):
+    """The active policy and its decisions lately. `activation` is the place of its activation in their history, `cause` as there."""
+
+    activation: int
+    version: str
+    cause: str
+    activated_at: datetime
+    age_s: float
+    """Since the activation, by the database's clock."""
+    decisions: int
+    reviews: int
+    blocks: int
+    counted: bool
+    """They were counted by this very question."""
+    complete: bool
+    """No slice of time is missing."""
+    outside: bool
+    """What was told last of the shares, under whichever policy: that they have left their band."""
+    told_of: int | None
+    """The activation of which it was told."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
     """A policy version with its text."""
