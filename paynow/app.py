@@ -30,6 +30,7 @@ from paynow.observability.sharing import Shared
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
 from paynow.payments.policy_guard import PolicyGuard
+from paynow.payments.policy_proposals import ProposePolicy
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
 from paynow.plugin_api import RateLimiter
@@ -177,7 +178,9 @@ class Service:
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
         explanations = Explanations(store, {name: tool.output for name, tool in plugins.tools.items()})
         self._undo.append(explanations.close)
-        services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate, explanations)
+        propose_policy = ProposePolicy(store.policy_proposals, self._assembly.compile)
+        recent_events = await self._recent_events()
+        services = Services(decide, reservations, case_work, store, keyring, metrics, recent_events, gate, explanations, propose_policy)
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:

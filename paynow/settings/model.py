@@ -99,6 +99,8 @@ class RateLimitSettings:
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
     file: Path
+    approval: str
+    """`none`, or `required`: what one API key proposes another has to approve."""
     shadow: tuple[Path, ...]
 
 

@@ -125,6 +125,7 @@ class RateLimitSection(Section):
 
 class PolicySection(Section):
     file = FilePath("a path of a file that exists")
+    approval = Word("none", "required")
     shadow = NothingYet("shadow policies are not available yet")
 
 

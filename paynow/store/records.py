@@ -229,12 +229,27 @@ class Listing(NamedTuple):
 
 
 class PolicyActivation(NamedTuple):
-    """A policy was made the active one. `cause`: `seeded` (from the configured file), `activated` or `rolled_back`."""
+    """A policy was made the active one (`cause`: `seeded` from the configured file, `activated` or `rolled_back`), or `proposed` to be, and that
+    was `approved` or `refused`."""
 
     version: str
     cause: str
     author: str
     at: datetime
+
+
+class PolicyProposal(NamedTuple):
+    """A policy that was proposed to be the active one. `status`: `open`, `approved`, `refused`, or `overtaken` by another activation."""
+
+    position: int
+    version: str
+    author: str
+    at: datetime
+    status: str
+    judged_by: str | None
+    judged_at: datetime | None
+    body: str | None
+    """None where several are shown."""
 
 
 class WatchedPolicy(NamedTuple):
