@@ -22,6 +22,8 @@ SCOPES = (
     "cases:admin",
     "lists:read",
     "lists:write",
+    "policies:read",
+    "policies:write",
     "events:read",
     "metrics:read",
 )

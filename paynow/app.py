@@ -30,6 +30,8 @@ from paynow.observability.sharing import Shared
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
 from paynow.payments.payee_counting import PayeeCounting
+from paynow.payments.policy_guard import PolicyGuard
+from paynow.payments.policy_proposals import ProposePolicy
 from paynow.payments.policy_versions import PolicyVersions
 from paynow.payments.reservations import Reservations
 from paynow.plugin_api import Field, RateLimiter
@@ -185,13 +187,16 @@ class Service:
         self._run(policies.follow(), "policies")
         self._run(completer.run(), "completer")
         self._run(PayeeCounting(store.payees, metrics, clock, every_s=PAYEES_EVERY_S).run(), "payees")
+        self._guard(store, metrics, wake_relay)
         self._run(self._chores(keyring, store, metrics), "chores")
         await self._watch_with_shadows(store, metrics)
 
         gate = Gate(settings.server.in_flight_max, metrics.payment_turned_away)
         explanations = Explanations(store, {name: tool.output for name, tool in plugins.tools.items()})
         self._undo.append(explanations.close)
-        services = Services(decide, reservations, case_work, store, keyring, metrics, await self._recent_events(), gate, explanations)
+        propose_policy = ProposePolicy(store.policy_proposals, self._assembly.compile)
+        recent_events = await self._recent_events()
+        services = Services(decide, reservations, case_work, store, keyring, metrics, recent_events, gate, explanations, propose_policy)
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:
@@ -297,6 +302,22 @@ class Service:
         process = ShadowProcess(handover, [policy.version for policy in shadow], store.shadows, metrics, self._clock)
         self._run(process.keep(), "shadow policies")
         self._run(process.show(), "what shadow policies come to")
+
+    def _guard(self, store: Store, metrics: Metrics, wake_relay: Callable[[], None]) -> None:
+        settings = self._settings.policy_guard
+        if settings.window_s is None:
+            return
+        guard = PolicyGuard(
+            store.policy_band,
+            self._assembly.compile,
+            settings,
+            settings.window_s,
+            metrics,
+            self._clock,
+            late_s=(self._settings.agent.deadline_ms + self._settings.database.statement_timeout_ms) / 1000,
+            told=wake_relay,
+        )
+        self._run(guard.run(), "policy guard")
 
     async def _recent_events(self) -> RecentEvents | None:
         sinks: Mapping[str, Any] = self._assembly.plugins.sinks

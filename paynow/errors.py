@@ -5,12 +5,14 @@
     │   ├── InvalidRequest      400 invalid_request         a field is wrong, or the body is not JSON
     │   ├── NotAuthenticated    401 not_authenticated       no valid key
     │   ├── MissingScope        403 missing_scope           a key without the scope
+    │   ├── OwnProposal         403 own_proposal            a key may not approve what it has proposed
     │   ├── NotFound            404 not_found
     │   ├── MethodNotAllowed    405 method_not_allowed
     │   ├── CaseHeld            409 case_held               another key has claimed the case
     │   ├── CaseResolved        409 case_resolved           the case was approved or declined before
     │   ├── InFlight            409 in_flight               the same key is still being decided
     │   ├── InsufficientFunds   409 insufficient_funds      a case cannot be approved, the money is not there
+    │   ├── ProposalClosed      409 proposal_closed         the proposed policy cannot be approved or refused any more
     │   ├── ReservationEnded    409 reservation_ended       the reservation has ended the other way
     │   ├── NotReserved         409 not_reserved            the payment holds no money
     │   ├── BodyTooLarge        413 body_too_large
@@ -94,8 +96,14 @@ class MissingScope(Refusal):
     status, code, title = 403, "missing_scope", "The API key lacks the scope"
 
 
+class OwnProposal(Refusal):
+    """The key that has proposed a policy cannot approve it: another key has to. Nothing was changed."""
+
+    status, code, title = 403, "own_proposal", "Another key has to approve the policy"
+
+
 class NotFound(Refusal):
-    """There is no such route, payment, account, case or list entry."""
+    """There is no such route, payment, account, case, list entry or proposed policy."""
 
     status, code, title = 404, "not_found", "Not found"
 
@@ -141,6 +149,13 @@ class ReservationEnded(Refusal):
     """The reservation has already ended the other way: captured money cannot be released, released or expired money cannot be captured."""
 
     status, code, title = 409, "reservation_ended", "The reservation has already ended"
+
+
+class ProposalClosed(Refusal):
+    """The proposal was approved or refused before, by another key or otherwise; or another policy was made the active one since it was made; or the
+    policy is the active one; or it does not fit the tools any more. The detail says which. Nothing was changed."""
+
+    status, code, title = 409, "proposal_closed", "The proposed policy is not open to this any more"
 
 
 class NotReserved(Refusal):

@@ -16,7 +16,11 @@ class LogSink:
     async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
         for event in events:
             data = event["data"]
-            bound = logger.bind(event_id=event["id"], event_type=event["type"], payment_id=event["subject"], customer_id=data.get("customerId"))
+            bound = logger.bind(event_id=event["id"], event_type=event["type"])
+            if event["type"].startswith("paynow.policy."):
+                bound = bound.bind(policy_version=event["subject"])
+            else:
+                bound = bound.bind(payment_id=event["subject"], customer_id=data.get("customerId"))
             if "decision" in data:
                 bound = bound.bind(decision=data["decision"])
             bound.info("event")

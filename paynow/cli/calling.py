@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import click
 
 from paynow.cli.common import load_settings
@@ -56,6 +55,8 @@ def call(
 
 
 async def _call(url: str, key: str, method: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    import aiohttp  # as heavy as all else together: only here, so that commands which call nobody stay quick
+
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         # A redirect is not followed: it would carry the key elsewhere.

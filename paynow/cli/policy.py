@@ -6,9 +6,11 @@ from dataclasses import asdict
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
+from paynow.cli.calling import api_key, call, url_option
 from paynow.cli.common import config_option, json_option, load_settings, operator, show_json, show_table, with_store
 from paynow.cli.parameters import PlainText
 from paynow.cli.shadow_report import shadow_report
@@ -17,7 +19,7 @@ from paynow.errors import ConfigurationFault, ConfigurationRefused, PayNowError
 from paynow.policy import Policy, Rule
 from paynow.settings import Settings
 from paynow.store import Store
-from paynow.store.records import StoredPolicy
+from paynow.store.records import PolicyProposal, StoredPolicy
 
 if TYPE_CHECKING:
     from paynow.agent import Plan
@@ -106,32 +108,93 @@ def list_(config_file: Path | None, as_json: bool) -> None:
 @click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
 @config_option
 def show(version: str | None, config_file: Path | None) -> None:
-    """Print a policy's text: that of VERSION, else the active one's."""
-    found = with_store(config_file, lambda store: store.administration.policy(version) if version else store.administration.active_policy())
+    """Print a policy's text: that of VERSION, which may be proposed only, else the active one's."""
+    found = with_store(config_file, lambda store: _known(store, version) if version else store.administration.active_policy())
     if found is None:
         raise NoSuchPolicy(
             "there is no such policy: see paynow policy list" if version else "no policy is active yet: paynow serve stores the configured one"
         )
-    click.echo(found.body, nl=not found.body.endswith("\n"))
+    _show_text(str(found.body))
+
+
+def _show_text(text: str) -> None:
+    click.echo(text, nl=not text.endswith("\n"))
 
 
 @policy.command()
 @file_argument
+@url_option
 @config_option
-def activate(file: Path | None, config_file: Path | None) -> None:
-    """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it within a second."""
-    chosen = _compiled(file, config_file)
-    if with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, operator())):
+def activate(file: Path | None, url: str, config_file: Path | None) -> None:
+    """Make a policy (FILE, else the configured one) the active one, if it is right. Running services take it within a second.
+
+    With policy.approval = "required" it is proposed through a running service, with the key in API_KEY, and another key has to approve it."""
+    settings, _, chosen = _checked(file, config_file)
+    if settings.policy.approval == "required":
+        found = call(url, api_key(config_file, "policies:write"), "POST", "/api/policies/proposals", body={"policy": chosen.text})
+        click.echo(f"{found['version']} is proposed by the key {found['proposedBy']}; another key has to approve it:")
+        click.echo(f"  paynow policy approve {found['version']}")
+    elif with_store(config_file, lambda store: store.administration.activate_policy(chosen.version, chosen.text, operator())):
         click.echo(f"{chosen.version} is the active policy; services that run take it within a second")
     else:
         click.echo(f"{chosen.version} was the active policy already; nothing was changed")
+
+
+version_argument = click.argument("version", metavar="VERSION", type=PlainText())
+
+
+@policy.command()
+@click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many at most.")
+@url_option
+@config_option
+@json_option
+def proposals(version: str | None, limit: int, url: str, config_file: Path | None, as_json: bool) -> None:
+    """Show what was proposed through a running service to be the active policy, newest first; or the text of VERSION."""
+    key = api_key(config_file, "policies:read")
+    if version is not None:
+        found = call(url, key, "GET", _proposal(version))
+        show_json(found) if as_json else _show_text(found["policy"])
+        return
+    items = call(url, key, "GET", "/api/policies/proposals", query={"limit": str(limit)})["items"]
+    if as_json:
+        show_json(items)
+        return
+    rows = [(one["version"], one["status"], one["proposedBy"], one["proposedAt"], one["judgedBy"] or "-", one["judgedAt"] or "-") for one in items]
+    show_table(("version", "status", "proposed by", "at", "judged by", "at"), rows, none="nothing was ever proposed")
+
+
+@policy.command()
+@version_argument
+@url_option
+@config_option
+def approve(version: str, url: str, config_file: Path | None) -> None:
+    """Make a proposed policy the active one, through a running service, with another key in API_KEY than the one that has proposed it."""
+    found = call(url, api_key(config_file, "policies:write"), "POST", f"{_proposal(version)}/approve")
+    keys = f"proposed by the key {found['proposedBy']} and approved by the key {found['judgedBy']}"
+    click.echo(f"{version} is the active policy, {keys}; services that run take it within a second")
+
+
+@policy.command()
+@version_argument
+@url_option
+@config_option
+def refuse(version: str, url: str, config_file: Path | None) -> None:
+    """Refuse a proposed policy, through a running service with the key in API_KEY; whoever proposed it takes it back so."""
+    found = call(url, api_key(config_file, "policies:write"), "POST", f"{_proposal(version)}/refuse")
+    click.echo(f"{version} is refused by the key {found['judgedBy']}; it was proposed by the key {found['proposedBy']}")
+
+
+def _proposal(version: str) -> str:
+    return f"/api/policies/proposals/{quote(version, safe='')}"
 
 
 @policy.command()
 @click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
 @config_option
 def rollback(version: str | None, config_file: Path | None) -> None:
-    """Make an earlier policy the active one again: VERSION, else the one that was active before. It is checked as at an activation."""
+    """Make an earlier policy the active one again: VERSION, else the one that was active before. It is checked as at an activation, and needs no
+    approval: it is the way out of an emergency."""
     active, chosen = with_store(config_file, lambda store: _active_and_earlier(store, version))
     if chosen is None:
         raise NoSuchPolicy("there is no such policy: see paynow policy list" if version else "no other policy was ever active")
@@ -158,7 +221,7 @@ def diff(versions: tuple[str, ...], file: Path | None, config_file: Path | None)
     if len(versions) > (1 if file else 2):
         raise click.UsageError("name at most two policies")
     found = with_store(config_file, lambda store: _compared(store, versions, with_file=file is not None))
-    texts = [(one.version, one.body) for one in found]
+    texts = [(one.version, str(one.body)) for one in found]
     if file is not None:
         texts.append((str(file), read_policy(file)))
     (old, before), (new, after) = texts
@@ -171,7 +234,7 @@ def diff(versions: tuple[str, ...], file: Path | None, config_file: Path | None)
 @config_option
 @json_option
 def history(last: int, config_file: Path | None, as_json: bool) -> None:
-    """Show what was made the active policy when, by whom and why, newest first."""
+    """Show what was made the active policy when, by whom and why, what was proposed and what became of that, newest first."""
     found = with_store(config_file, lambda store: store.administration.policy_history(last))
     if as_json:
         show_json([{"version": one.version, "cause": one.cause, "author": one.author, "at": rfc3339(one.at)} for one in found])
@@ -186,10 +249,15 @@ async def _active_and_earlier(store: Store, version: str | None) -> tuple[Stored
     return await administration.active_policy(), await (administration.policy(version) if version else administration.policy_before())
 
 
-async def _compared(store: Store, versions: tuple[str, ...], *, with_file: bool) -> list[StoredPolicy]:
+async def _known(store: Store, version: str) -> StoredPolicy | PolicyProposal | None:
+    """A policy that was ever active, or was proposed to be."""
+    return await store.administration.policy(version) or await store.policy_proposals.find(version)
+
+
+async def _compared(store: Store, versions: tuple[str, ...], *, with_file: bool) -> list[StoredPolicy | PolicyProposal]:
     """The policies to compare, the older first as it was asked for. Raises `NoSuchPolicy`."""
     administration = store.administration
-    found = [await administration.policy(version) for version in versions]
+    found: list[StoredPolicy | PolicyProposal | None] = [await _known(store, version) for version in versions]
     if len(found) < (1 if with_file else 2):
         found.append(await administration.active_policy())
     if len(found) < (1 if with_file else 2):

@@ -138,6 +138,17 @@ _LISTING = {
     "expiresAt": "2027-01-31T12:00:00.000Z",
 }
 
+_PROPOSAL = {
+    "version": _POLICY,
+    "status": "open",
+    "proposedBy": "4xe4qtejtuaf",
+    "proposedAt": "2026-11-24T10:00:00.000Z",
+    "judgedBy": None,
+    "judgedAt": None,
+}
+_JUDGED = {**_PROPOSAL, "judgedBy": "k3v9x0a1b2c4", "judgedAt": "2026-11-24T10:20:00.000Z"}
+_POLICY_TEXT = '[[rule]]\nid = "large"\nwhen = "payment.amount_minor >= 500000"\nthen = "review"\nmessage = "A large amount"\n'
+
 _EVENT = {
     "specversion": "1.0",
     "id": "01a20cff-7d01-7651-8317-a6a3a4504ad5",
@@ -173,6 +184,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "note_case": {"note": "Called the customer: the invoice is genuine"},
     "label_case": {"label": "false_positive"},
     "put_listing": {"reason": "fraud ring", "expiresAt": "2027-01-31T12:00:00Z"},
+    "propose_policy": {"policy": _POLICY_TEXT},
 }
 """The body that each route takes, by the route's name. The demo's accounts make it work as it stands."""
 
@@ -195,6 +207,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "lists_page": {"items": [_LISTING], "nextCursor": None},
     "put_listing": _LISTING,
     "remove_listing": {**_ENTRY, "removed": True},
+    "proposals_page": {"items": [_PROPOSAL], "nextCursor": None},
+    "propose_policy": _PROPOSAL,
+    "proposal": {**_PROPOSAL, "policy": _POLICY_TEXT},
+    "approve_proposal": {**_JUDGED, "status": "approved"},
+    "refuse_proposal": {**_JUDGED, "status": "refused"},
     "recent_events": {"items": [_EVENT], "nextCursor": None},
     "metrics_summary": _METRICS,
     "healthz": {"status": "ok"},

@@ -21,6 +21,7 @@ from paynow.http import examples
 from paynow.http.case_handlers import KEY_ID_PATTERN
 from paynow.http.case_schemas import Choice, Prose
 from paynow.http.list_schemas import KINDS, LISTS, Moment
+from paynow.http.policy_schemas import TEXT_LENGTH_MAX, PolicyText
 from paynow.http.routing import ROUTES, Parameter, Route, refusals_of
 from paynow.http.schemas import AMOUNT_PATTERN, ID_PATTERN, KEY_PATTERN, Amount, CurrencyCode, PlainText, ProblemSchema
 from paynow.payments.answer import INSUFFICIENT_FUNDS
@@ -42,6 +43,7 @@ TAGS = {
     "accounts": "What customers may spend, and what is reserved.",
     "cases": "Payments that people review.",
     "lists": "Customers and payees that the policy may treat otherwise.",
+    "policies": "The policy that decides, changed by two keys.",
     "events": "What happened, as CloudEvents.",
     "metrics": "Figures for dashboards and alerts.",
     "health": "For load balancers and supervisors.",
@@ -56,6 +58,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Json]] = {
     "kind": ("Who stands on the list", {"type": "string", "enum": list(KINDS)}),
     "id": ("The customer's or payee's id", {"type": "string", "pattern": ID_PATTERN}),
     "list": ("The list", {"type": "string", "enum": list(LISTS)}),
+    "version": ("The policy's version", {"type": "string", "pattern": "^[0-9a-f]{32}$"}),
     "name": ("A file's name", {"type": "string"}),
     "code": ("The `code` of a problem", {"type": "string", "enum": [refusal.code for refusal in errors.refusals()]}),
 }
@@ -145,6 +148,7 @@ def _teach(plugin: MarshmallowPlugin) -> None:
     plugin.map_to_openapi_type(CurrencyCode, "string", None)
     plugin.map_to_openapi_type(Prose, "string", None)
     plugin.map_to_openapi_type(Choice, "string", None)
+    plugin.map_to_openapi_type(PolicyText, "string", None)
     plugin.map_to_openapi_type(Moment, "string", "date-time")
     plugin.map_to_openapi_type(Amount, ["string", "number"], None)
     assert plugin.converter is not None
@@ -161,6 +165,8 @@ def _form_of(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:
             return {"pattern": AMOUNT_PATTERN, "exclusiveMinimum": 0}
         case Prose():
             return {"minLength": 1, "maxLength": field.length_max}
+        case PolicyText():
+            return {"minLength": 1, "maxLength": TEXT_LENGTH_MAX}
         case Choice():
             return {"enum": list(field.words)}
     return {}

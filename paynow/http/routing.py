@@ -9,7 +9,7 @@ from marshmallow import Schema
 from paynow import errors
 from paynow.cases.vocabulary import LABELS, STATUSES
 from paynow.errors import Refusal
-from paynow.http import case_schemas, explanation_schemas, list_schemas, schemas
+from paynow.http import case_schemas, explanation_schemas, list_schemas, policy_schemas, schemas
 from paynow.payments.listings import KINDS, LISTS
 
 
@@ -258,6 +258,53 @@ ROUTES: tuple[Route, ...] = (
         "Takes a customer or payee off a list; a repeat changes nothing",
         list_schemas.RemovedListingSchema,
         refusals=(errors.InvalidRequest, errors.NotFound, *_WRITE),
+    ),
+    Route(
+        "proposals_page",
+        "GET",
+        "/api/policies/proposals",
+        "policies:read",
+        "The policies that were proposed to be the active one, newest first",
+        policy_schemas.ProposalPageSchema,
+        query=(_LIMIT, _CURSOR),
+        refusals=(errors.InvalidRequest, *_READ),
+    ),
+    Route(
+        "propose_policy",
+        "POST",
+        "/api/policies/proposals",
+        "policies:write",
+        "Proposes a policy in place of the active one, if it is right: another key has to approve it; a repeat changes nothing",
+        policy_schemas.ProposalSchema,
+        policy_schemas.ProposeSchema,
+        refusals=(errors.InvalidRequest, errors.BodyTooLarge, errors.NotJson, errors.ProposalClosed, *_WRITE),
+    ),
+    Route(
+        "proposal",
+        "GET",
+        "/api/policies/proposals/{version}",
+        "policies:read",
+        "The last proposal of a version with its text",
+        policy_schemas.ProposalWithTextSchema,
+        refusals=(errors.NotFound, *_READ),
+    ),
+    Route(
+        "approve_proposal",
+        "POST",
+        "/api/policies/proposals/{version}/approve",
+        "policies:write",
+        "The proposed policy is the active one from now on; by another key than the one that proposed it; a repeat gives the same answer",
+        policy_schemas.ProposalSchema,
+        refusals=(errors.NotFound, errors.OwnProposal, errors.ProposalClosed, *_WRITE),
+    ),
+    Route(
+        "refuse_proposal",
+        "POST",
+        "/api/policies/proposals/{version}/refuse",
+        "policies:write",
+        "The proposed policy does not become the active one; by whichever key; a repeat gives the same answer",
+        policy_schemas.ProposalSchema,
+        refusals=(errors.NotFound, errors.ProposalClosed, *_WRITE),
     ),
     Route(
         "recent_events",

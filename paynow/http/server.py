@@ -6,12 +6,12 @@ from aiohttp import HttpVersion11, web
 from loguru import logger
 
 from paynow.clock import Clock
-from paynow.http import case_handlers, docs, handlers, list_handlers, middlewares
+from paynow.http import case_handlers, docs, handlers, list_handlers, middlewares, policy_handlers
 from paynow.http.connections import Runner
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
 
-HANDLERS = (handlers, case_handlers, list_handlers, docs)
+HANDLERS = (handlers, case_handlers, list_handlers, policy_handlers, docs)
 """The modules that hold one function a route."""
 
 

@@ -13,6 +13,7 @@ from paynow.http.keyring import Keyring
 from paynow.http.recent_events import RecentEvents
 from paynow.observability.metrics import Metrics
 from paynow.payments.decide import Decide
+from paynow.payments.policy_proposals import ProposePolicy
 from paynow.payments.reservations import Reservations
 from paynow.store import Store
 
@@ -30,6 +31,7 @@ class Services:
     recent_events: RecentEvents | None
     gate: Gate
     explanations: Explanations
+    propose_policy: ProposePolicy
     stopping: bool = False
 
 

@@ -109,6 +109,7 @@ class Metrics:
         self._of_events()
         self._of_cases()
         self._of_shadows()
+        self._of_the_policy_guard()
 
     def _of_requests(self) -> None:
         self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
@@ -169,6 +170,14 @@ class Metrics:
         self._cases_waiting = self._gauge("paynow_cases_waiting", "Cases that are not resolved", "livemostrecent")
         self._cases_overdue = self._gauge("paynow_cases_overdue", "Cases that are not resolved and past their due time", "livemostrecent")
         self._cases_oldest = self._gauge("paynow_cases_oldest_seconds", "Age of the oldest case that is not resolved", "livemostrecent")
+
+    def _of_the_policy_guard(self) -> None:
+        self._watched = self._gauge("paynow_policy_watched_decisions", "Decisions that the policy guard looks at", "livemostrecent")
+        share = self._gauge("paynow_policy_share", "Their share by decision, 0 while there are none", "livemostrecent", "decision")
+        self._shares = _Series(share, ("decision",))
+        self._outside = self._gauge("paynow_policy_outside_band", "1 while the shares are told to have left their band, else 0", "livemostrecent")
+        self._band_left = Counter("paynow_policy_band_left", "Times that the shares left their band", registry=self.registry)
+        self._rolled_back = Counter("paynow_policy_rollbacks", "Times that the policy before was made the active one for it", registry=self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> _Series:
         return _Series(_Counter(name, text, _named(labels), registry=self.registry), labels)
@@ -297,6 +306,19 @@ class Metrics:
     def shadow_amount(self, candidate: str, recorded: str, judged: str, currency: str, amount_minor: float) -> None:
         """The amounts of those in a currency come to so much."""
         self._shadow_amounts[candidate, recorded, judged, currency].set(amount_minor)
+
+    def policy_watched(self, decisions: int, reviews: int, blocks: int, *, outside: bool) -> None:
+        """So many decisions of the active policy lie in the guard's window; `outside`: their shares are told to have left their band."""
+        self._watched.set(decisions)
+        self._shares["review",].set(reviews / decisions if decisions else 0)
+        self._shares["block",].set(blocks / decisions if decisions else 0)
+        self._outside.set(int(outside))
+
+    def policy_band_left(self, *, rolled_back: bool) -> None:
+        """The shares left their band; `rolled_back`: the policy before was made the active one again for it."""
+        self._band_left.inc()
+        if rolled_back:
+            self._rolled_back.inc()
 
     # ------------------------------------------------------------ what is shown
 

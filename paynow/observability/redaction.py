@@ -32,6 +32,8 @@ ALLOWED: Mapping[str, Check] = {
     "reasons": shapes.several(shapes.word),
     "rule": shapes.word,
     "policy_version": shapes.like(r"(?:sha256:)?[0-9a-f]{6,64}", numbers=True),
+    "review_share": shapes.number,
+    "block_share": shapes.number,
     "degraded": shapes.flag,
     "replayed": shapes.flag,
     # the agent

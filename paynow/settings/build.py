@@ -21,6 +21,7 @@ from paynow.settings.model import (
     IdempotencySettings,
     LoggingSettings,
     PluginSettings,
+    PolicyGuardSettings,
     PolicySettings,
     RateLimitSettings,
     ReservationSettings,
@@ -51,8 +52,9 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
     def section(name: str) -> dict[str, Any]:
         return {path[1]: entry.value for path, entry in entries.by_path.items() if path[0] == name and len(path) == 2}
 
-    plugins, limit = section("plugins"), section("rate_limit")
+    plugins, limit, guard = section("plugins"), section("rate_limit"), section("policy_guard")
     per_second, burst = limit.pop("customer"), limit.pop("burst")
+    window_s, roll_back_within_s = guard.pop("window"), guard.pop("roll_back_within")
     return Settings(
         server=ServerSettings(**section("server")),
         database=DatabaseSettings(**section("database")),
@@ -70,6 +72,7 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
         cases=CaseSettings(**section("cases")),
         rate_limit=RateLimitSettings(**limit, customer=None if per_second is None else Limit(per_second, burst)),
         policy=PolicySettings(**section("policy")),
+        policy_guard=PolicyGuardSettings(**guard, window_s=window_s, roll_back_within_s=roll_back_within_s),
         events=EventSettings(**section("events")),
         logging=LoggingSettings(**section("logging")),
         secrets=secrets,

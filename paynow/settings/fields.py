@@ -67,6 +67,30 @@ class Number(Key):
         raise self.refused()
 
 
+class Switch(Key):
+    def __init__(self) -> None:
+        super().__init__("true or false")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise self.refused()
+
+
+class ShareBand(Key):
+    """The smallest and the largest share that is meant, both included."""
+
+    def __init__(self) -> None:
+        super().__init__("a list of two numbers from 0 to 1, the smaller first")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> tuple[float, float]:
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in value):
+            least, most = value
+            if 0 <= least <= most <= 1:
+                return float(least), float(most)
+        raise self.refused()
+
+
 class Text(Key):
     """Text of a pattern; a variable's text is the value as it stands."""
 
@@ -103,6 +127,17 @@ class Duration(Text):
         if not self.minimum_s <= seconds <= self.maximum_s:
             raise self.refused()
         return seconds
+
+
+class DurationOrOff(Duration):
+    """The same, or `None` for `off`."""
+
+    def __init__(self, minimum: str, maximum: str) -> None:
+        super().__init__(minimum, maximum)
+        self.expected += ', or "off"'
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float | None:
+        return None if value == "off" else super()._deserialize(value, attr, data, **kwargs)
 
 
 class Rate(Text):

@@ -99,7 +99,22 @@ class RateLimitSettings:
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
     file: Path
+    approval: str
+    """`none`, or `required`: what one API key proposes another has to approve."""
     shadow: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyGuardSettings:
+    """Shares are parts of 1, the smallest and the largest that are meant."""
+
+    window_s: float | None
+    """None: nobody looks (`window = "off"`)."""
+    review_band: tuple[float, float]
+    block_band: tuple[float, float]
+    decisions_min: int
+    roll_back: bool
+    roll_back_within_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +157,7 @@ class Settings:
     cases: CaseSettings
     rate_limit: RateLimitSettings
     policy: PolicySettings
+    policy_guard: PolicyGuardSettings
     events: EventSettings
     logging: LoggingSettings
     secrets: Secrets

@@ -76,11 +76,28 @@ def named_paths_exist(entries: Entries) -> Faults:
             yield ConfigurationFault(shadow.origin, "policy.shadow", f"there is no file {candidate}")
 
 
+def the_guard_has_something_to_guard(entries: Entries) -> Faults:
+    """Bands that hold every share, and a guard that somebody has described but not switched on, would be silently off."""
+    keys = {path[1]: entry for path, entry in entries.by_path.items() if path[0] == "policy_guard"}
+    window, bands = keys.get("window"), [keys.get(name) for name in ("review_band", "block_band")]
+    if window is None:
+        return
+    if window.value is not None and all(band and band.value == (0.0, 1.0) for band in bands):
+        message = "both policy_guard.review_band and policy_guard.block_band hold every share from 0 to 1: nothing could ever leave them"
+        yield entries.fault(message, ("policy_guard", "window"))
+    elif window.value is None and window.rank == 0:
+        for name, entry in keys.items():
+            if entry.rank > 0:
+                message = 'has no effect without policy_guard.window, which is "off" unless you set it'
+                yield ConfigurationFault(entry.origin, f"policy_guard.{name}", message)
+
+
 RULES = (
     lease_outlives_the_settle,
     attempts_fit_the_deadline,
     plans_are_disjoint,
     tools_are_planned,
     limits_hold_over_workers,
+    the_guard_has_something_to_guard,
     named_paths_exist,
 )

@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 from paynow.settings.fields import (
     Amounts,
     Duration,
+    DurationOrOff,
     FilePath,
     Files,
     Folders,
@@ -21,6 +22,8 @@ from paynow.settings.fields import (
     Number,
     Numbers,
     Rate,
+    ShareBand,
+    Switch,
     Tables,
     Text,
     ToolNames,
@@ -123,6 +126,16 @@ class RateLimitSection(Section):
 class PolicySection(Section):
     file = FilePath("a path of a file that exists")
     shadow = Files("a list of up to 4 policy files that exist, each once", 4)
+    approval = Word("none", "required")
+
+
+class PolicyGuardSection(Section):
+    window = DurationOrOff("10s", "1d")
+    review_band = ShareBand()
+    block_band = ShareBand()
+    decisions_min = Whole(1, 1_000_000_000)
+    roll_back = Switch()
+    roll_back_within = Duration("1s", "30d")
 
 
 class EventsSection(Section):
@@ -149,6 +162,7 @@ class SettingsSchema(Section):
     cases = fields.Nested(CasesSection)
     rate_limit = fields.Nested(RateLimitSection)
     policy = fields.Nested(PolicySection)
+    policy_guard = fields.Nested(PolicyGuardSection)
     events = fields.Nested(EventsSection)
     logging = fields.Nested(LoggingSection)
 

@@ -20,7 +20,7 @@ class Administration:
     async def _call(self, name: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Row]:
         return await self._pool.call(name, self._queries[name], parameters)
 
-    async def _read(self, name: str, parameters: tuple[object, ...] = ()) -> list[Row]:
+    async def _read(self, name: str, parameters: tuple[object, ...] | Mapping[str, object] = ()) -> list[Row]:
         return await self._pool.read(name, self._queries[name], parameters)
 
     async def add_key(self, key: StoredKey) -> None:
@@ -74,8 +74,8 @@ class Administration:
         return StoredPolicy(*rows[0]) if rows else None
 
     async def policy_history(self, limit: int) -> list[PolicyActivation]:
-        """What was made the active policy when, newest first."""
-        return [PolicyActivation(*row) for row in await self._read("policy_history", (limit,))]
+        """What was made the active policy when, what was proposed to be and what became of that, newest first."""
+        return [PolicyActivation(*row) for row in await self._read("policy_history", {"limit": limit})]
 
     async def seed_policy(self, version: str, body: str, author: str) -> None:
         """Makes a policy the active one if none is."""

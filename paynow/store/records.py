@@ -229,12 +229,49 @@ class Listing(NamedTuple):
 
 
 class PolicyActivation(NamedTuple):
-    """A policy was made the active one. `cause`: `seeded` (from the configured file), `activated` or `rolled_back`."""
+    """A policy was made the active one (`cause`: `seeded` from the configured file, `activated` or `rolled_back`), or `proposed` to be, and that
+    was `approved` or `refused`."""
 
     version: str
     cause: str
     author: str
     at: datetime
+
+
+class PolicyProposal(NamedTuple):
+    """A policy that was proposed to be the active one. `status`: `open`, `approved`, `refused`, or `overtaken` by another activation."""
+
+    position: int
+    version: str
+    author: str
+    at: datetime
+    status: str
+    judged_by: str | None
+    judged_at: datetime | None
+    body: str | None
+    """None where several are shown."""
+
+
+class WatchedPolicy(NamedTuple):
+    """The active policy and its decisions lately. `activation` is the place of its activation in their history, `cause` as there."""
+
+    activation: int
+    version: str
+    cause: str
+    activated_at: datetime
+    age_s: float
+    """Since the activation, by the database's clock."""
+    decisions: int
+    reviews: int
+    blocks: int
+    counted: bool
+    """They were counted by this very question."""
+    complete: bool
+    """No slice of time is missing."""
+    outside: bool
+    """What was told last of the shares, under whichever policy: that they have left their band."""
+    told_of: int | None
+    """The activation of which it was told."""
 
 
 @dataclass(frozen=True, slots=True)

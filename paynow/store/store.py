@@ -13,6 +13,8 @@ from paynow.store.lists import Lists
 from paynow.store.outbox import Outbox
 from paynow.store.payees import Payees
 from paynow.store.payments import Payments
+from paynow.store.policy_band import PolicyBand
+from paynow.store.policy_proposals import PolicyProposals
 from paynow.store.pool import Pool
 from paynow.store.queries import load_queries
 from paynow.store.reads import Reads
@@ -58,6 +60,8 @@ class Store:
         self.outbox = Outbox(self._pool, queries)
         self.administration = Administration(self._pool, queries)
         self.shadows = Shadows(self._pool, queries)
+        self.policy_band = PolicyBand(self._pool, queries)
+        self.policy_proposals = PolicyProposals(self._pool, queries)
 
     @property
     def connections(self) -> tuple[int, int, int]:

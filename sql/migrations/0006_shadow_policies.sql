@@ -1,15 +1,6 @@
--- no-transaction
--- The transaction that settled a payment: who follows settled payments reads what is behind every unfinished transaction, and so misses none, in
--- whatever order they end. Payments of the time before have none. The default comes in a step of its own, so that no row is written anew.
-alter table payments add column if not exists settled_by xid8;
--- then
-alter table payments alter column settled_by set default pg_current_xact_id();
--- then
-comment on column payments.settled_by is 'Of this cluster: after a restore into another one such numbers begin anew, see shadow_policies.counted_from.';
--- then
 -- Policies that read the decisions behind the active one, and how far each has come: beyond the payment read last, in the order of settled_by and
 -- payment_id. A policy begins with what is settled from then on.
-create table if not exists shadow_policies (
+create table shadow_policies (
     version text primary key,
     body text not null check (body <> ''),
     counted_from timestamptz not null default clock_timestamp(),
@@ -18,9 +9,8 @@ create table if not exists shadow_policies (
     decisions bigint not null default 0,
     unreadable bigint not null default 0
 );
--- then
 -- What they came to, beside what the policy decided that was the active one at the time.
-create table if not exists shadow_verdicts (
+create table shadow_verdicts (
     version text not null references shadow_policies,
     policy_version text not null,
     recorded decision not null,
@@ -31,8 +21,7 @@ create table if not exists shadow_verdicts (
     amount_minor numeric not null,
     primary key (version, policy_version, recorded, candidate, currency)
 );
--- then
-create table if not exists shadow_rules (
+create table shadow_rules (
     version text not null references shadow_policies,
     rule text not null,
     place int not null,
@@ -40,8 +29,3 @@ create table if not exists shadow_rules (
     unknown bigint not null default 0,
     primary key (version, rule)
 );
--- then
-drop index concurrently if exists payments_settled;
--- then
--- Read by who follows settled payments.
-create index concurrently payments_settled on payments (settled_by, payment_id) where settled_by is not null;

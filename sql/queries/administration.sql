@@ -39,8 +39,18 @@ select version from policies where active
 select activate_policy(%s, %s, %s, %s, %s)
 
 -- name: policy_history
--- What was made the active policy when, newest first.
-select version, cause, author, at from policy_activations order by position desc limit %s
+-- What was made the active policy when, what was proposed, and what became of that; newest first.
+select version, cause, author, at from (
+    (select version, cause, author, at from policy_activations order by position desc limit %(limit)s)
+    union all
+    (select version, 'proposed', author, at from policy_proposals order by position desc limit %(limit)s)
+    union all
+    (
+        select p.version, v.verdict, v.author, v.at
+        from (select * from policy_verdicts order by position desc limit %(limit)s) v
+        join policy_proposals p on p.position = v.proposal
+    )
+) h order by at desc limit %(limit)s
 
 -- name: policy_before
 -- The policy that was the active one before today's.

@@ -101,13 +101,15 @@ select concat_ws(' ', customer_id, payment_id),
 from idempotency_keys where state = 'processing' and lease_until < now() - interval '1 minute'
 
 -- name: audit_event_sequences_count
--- Each customer's event number is the number of decisions, of ended reservations and of resolved cases.
+-- Each customer's event number is the number of decisions, of ended reservations and of resolved cases; that of `paynow.policy`, under which the
+-- events of policies are numbered, of the times that a band was left and reached again.
 select customer_id, concat('the event number is ', c.event_seq, '; decisions and ended reservations are ', coalesce(p.events, 0),
-    ', resolved cases ', coalesce(r.events, 0))
+    ', resolved cases ', coalesce(r.events, 0), ', bands left and reached again ', coalesce(b.events, 0))
 from customers c
 left join (select customer_id, count(*) + count(*) filter (where reservation <> 'held') as events from payments group by 1) p using (customer_id)
 left join (select customer_id, count(*) as events from cases where status in ('approved', 'declined') group by 1) r using (customer_id)
-where c.event_seq <> coalesce(p.events, 0) + coalesce(r.events, 0)
+left join (select 'paynow.policy' as customer_id, count(*) as events from policy_band_crossings) b using (customer_id)
+where c.event_seq <> coalesce(p.events, 0) + coalesce(r.events, 0) + coalesce(b.events, 0)
 
 -- name: audit_outbox_in_sequence
 -- The events of a customer that wait are the last ones, in order, each once; none is beyond the customer's number.

@@ -174,7 +174,7 @@ class Desk:
         limits = {"connections_max": 8, "acquire_timeout_s": 5, "statement_timeout_s": statement_timeout_s}
         self.store = Store(dsn, lease_s=lease_s, observe=self._observe, **limits)
         self.tools_store = Store(tools_dsn, **limits) if tools_dsn else self.store
-        self.policies = PolicyVersions(self.store.administration, compiled, self, self.time.clock())
+        self.policies = PolicyVersions(self.store.administration, compiled, self.meters, self.time.clock())
         clock = self.time.clock()
         hook = self._hooks()
         reads = self.tools_store.reads

@@ -112,7 +112,7 @@ def test_the_fields_that_are_needed_are_those_described() -> None:
 
 def test_answers_may_gain_names() -> None:
     for name, form in openapi.document()["components"]["schemas"].items():
-        assert ("additionalProperties" in form) is (name in {"Decide", "Note", "Label", "PutListing"})
+        assert ("additionalProperties" in form) is (name in {"Decide", "Note", "Label", "PutListing", "Propose"})
 
 
 def test_times_ids_and_what_may_be_null_are_described() -> None:

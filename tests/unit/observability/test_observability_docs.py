@@ -57,6 +57,8 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.events_delivered("log", 1)
     metrics.delivery_failed("log")
     metrics.event_buried("log")
+    metrics.policy_watched(4, 2, 1, outside=True)
+    metrics.policy_band_left(rolled_back=True)
     families = list(metrics.registry.collect())
     assert [family.name for family in families if not family.samples] == [], "this function lacks a call for them"
     return {

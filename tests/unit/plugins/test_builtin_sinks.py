@@ -103,3 +103,11 @@ async def test_the_redaction_lets_the_ids_through_and_hashes_the_customer(log: A
 async def test_an_event_without_a_decision_is_logged_without_it(log: Any, lines: list[Any]) -> None:
     await log.deliver([event(1, type="paynow.payment.captured", data={"customerId": "c_123"})])
     assert set(lines[0]["extra"]) == {"event_id", "event_type", "payment_id", "customer_id"}
+
+
+async def test_an_event_of_a_policy_is_logged_with_its_version(log: Any, lines: list[Any]) -> None:
+    one = event(1, type="paynow.policy.band_left", subject="9f86d081884c7d659a2feaa0c55ad015", data={"decisions": 4})
+    await log.deliver([one])
+    written: dict[str, object] = {}
+    Redactor(b"key").write(lines[0]["extra"], written)
+    assert written == {"event_id": one["id"], "event_type": "paynow.policy.band_left", "policy_version": "9f86d081884c7d659a2feaa0c55ad015"}

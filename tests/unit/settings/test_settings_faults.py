@@ -63,6 +63,18 @@ Faults = Callable[..., list[str]]
         ("[rate_limit]\nbackend = ''", "paynow.toml:2: rate_limit.backend: expected a name"),
         ("[policy]\nshadow = ['/none/new.toml']", "paynow.toml:2: policy.shadow: there is no file /none/new.toml"),
         ("[policy]\nshadow = 'new.toml'", "paynow.toml:2: policy.shadow: expected a list of up to 4 policy files that exist, each once"),
+        (
+            "[policy_guard]\nwindow = '9s'",
+            'paynow.toml:2: policy_guard.window: expected a time with its unit (s, m, h, d), from 10s to 1d, or "off"',
+        ),
+        *(
+            (
+                f"[policy_guard]\nreview_band = {band}",
+                "paynow.toml:2: policy_guard.review_band: expected a list of two numbers from 0 to 1, the smaller first",
+            )
+            for band in ("0.5", "[0.5]", "[0.5, 0.4]", "[-0.1, 1]", "[0, 1.1]", "[0, 1, 1]", "[false, true]", "['0', '1']", "[0, nan]")
+        ),
+        ("[policy_guard]\nroll_back = 1", "paynow.toml:2: policy_guard.roll_back: expected true or false"),
         ("[policy]\nfile = 5", "paynow.toml:2: policy.file: expected a path of a file that exists"),
         ("[logging]\nlevel = 'info'", "paynow.toml:2: logging.level: expected one of TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("[server]\nport =\nhost = 'a'", "paynow.toml:2: is not valid TOML: Invalid value (at line 2, column 7)"),
@@ -112,6 +124,19 @@ def test_a_value_that_cannot_be_is_told_with_its_line(toml: str, fault: str, fau
 )
 def test_keys_that_do_not_go_together_are_told(toml: str, fault: str, faults: Faults) -> None:
     assert faults(toml) == [fault]
+
+
+def test_a_guard_that_nothing_could_ever_wake_is_a_fault(faults: Faults) -> None:
+    message = "both policy_guard.review_band and policy_guard.block_band hold every share from 0 to 1: nothing could ever leave them"
+    assert faults("[policy_guard]\nwindow = '5m'") == [f"paynow.toml:2: policy_guard.window: {message}"]
+
+
+def test_a_guard_that_was_described_and_not_switched_on_is_a_fault(faults: Faults) -> None:
+    message = 'has no effect without policy_guard.window, which is "off" unless you set it'
+    assert faults("[policy_guard]\nblock_band = [0, 0.1]\nroll_back = true") == [
+        f"paynow.toml:2: policy_guard.block_band: {message}",
+        f"paynow.toml:3: policy_guard.roll_back: {message}",
+    ]
 
 
 def test_a_rule_blames_the_key_that_was_set_last(faults: Faults) -> None:

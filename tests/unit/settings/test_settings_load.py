@@ -121,6 +121,16 @@ def test_the_customers_limit_can_be_off(loaded: Load) -> None:
     assert loaded('[rate_limit]\ncustomer = "120/m"\nburst = 9').settings.rate_limit.customer == Limit(2, 9)
 
 
+def test_the_policy_guard_is_off_unless_it_has_a_window(loaded: Load) -> None:
+    assert loaded().settings.policy_guard.window_s is None
+    guard = loaded("[policy_guard]\nwindow = '5m'\nblock_band = [0, 0.25]").settings.policy_guard
+    assert (guard.window_s, guard.review_band, guard.block_band, guard.roll_back_within_s) == (300.0, (0.0, 1.0), (0.0, 0.25), 1800.0)
+
+
+def test_a_policy_guard_that_is_switched_off_may_stay_described(loaded: Load) -> None:
+    assert loaded("[policy_guard]\nwindow = 'off'\nblock_band = [0, 0.25]").settings.policy_guard.window_s is None
+
+
 def test_a_plugin_has_its_own_settings(loaded: Load) -> None:
     toml = '[plugins]\nenabled = ["trust"]\n[plugins.settings.trust]\nfloor = 0.5\nlists = { a = [1] }'
     environ = {
