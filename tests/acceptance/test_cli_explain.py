@@ -56,7 +56,8 @@ async def test_a_review_is_told_step_by_step_and_comes_out_the_same(database: st
 async def test_scores_shadow_rules_and_what_the_payer_may_read_stand_in_the_answer_and_come_out_the_same(database: str, tmp_path: Path) -> None:
     open_account(database, "c_1", 1_000_000)
     (tmp_path / "scored.toml").write_text(SCORED)
-    with running(database, tmp_path, {**DEFAULT_POLICY, "PAYNOW_POLICY__FILE": str(tmp_path / "scored.toml")}) as service:
+    scored = {"PAYNOW_POLICY__FILE": str(tmp_path / "scored.toml"), "PAYNOW_EVENTS__SINKS": "[]"}
+    with running(database, tmp_path, {**DEFAULT_POLICY, **scored}) as service:
         small, large = await decide(service, "c_1", "5.00", "k-1"), await decide(service, "c_1", "5000.00", "k-2")
     steps = [next(step for step in decision["agentTrace"] if step["step"] == "decide") for decision in (small, large)]
     assert [(step["decision"], step["score"], step.get("shadowFired")) for step in steps] == [("allow", 0, None), ("review", 60, ["watched"])]
