@@ -298,7 +298,8 @@ class Service:
             await store.shadows.begin(policy.version, policy.text, [rule.id for rule in policy.rules])
         if not shadow or (self._shared is not None and self._shared.worker != 1):
             return
-        handover = Handover(self._dsn, tuple(policy.text for policy in shadow), outputs_of(self._assembly.plan))
+        outputs = {tool: dict(output) for tool, output in outputs_of(self._assembly.plan).items()}
+        handover = Handover(self._dsn, tuple(policy.text for policy in shadow), outputs)
         process = ShadowProcess(handover, [policy.version for policy in shadow], store.shadows, metrics, self._clock)
         self._run(process.keep(), "shadow policies")
         self._run(process.show(), "what shadow policies come to")

@@ -7,8 +7,9 @@ import os
 import hypothesis
 
 from database import database, database_numbers, empty_database, own_server, postgres_server, template_database
+from logged import logged
 
-__all__ = ["database", "database_numbers", "empty_database", "own_server", "postgres_server", "template_database"]
+__all__ = ["database", "database_numbers", "empty_database", "logged", "own_server", "postgres_server", "template_database"]
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)

@@ -22,9 +22,6 @@ from paynow.store.shadows import Following, following
 DECISIONS_AT_ONCE = 200
 """Of one turn: a fraction of a second's work, and less than a megabyte of answers."""
 LOOK_EVERY_S = 0.5
-NICENESS = 10
-TO_SERVICE = 1
-"""The file descriptor that the service reads: standard output, which is nobody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,13 @@ def take_turn(
     return len(decisions)
 
 
+def _yield_the_processors() -> None:
+    """Runs when nothing else would, as far as the system knows that: every payment comes first, however far this falls behind meanwhile."""
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def _end_with_service() -> None:
     """The service never says anything more: what comes is the end of the pipe, when it has stopped or died."""
     sys.stdin.buffer.read(1)
@@ -71,13 +75,15 @@ def _end_with_service() -> None:
 def main() -> None:
     """Until the service ends. What ends it before is told to the service by its name: the text of an error may repeat what nobody should read."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
+    _yield_the_processors()
+    to_service = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a plugin's module writes is nothing to the service
     handover: Handover = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_service, name="service watch", daemon=True).start()
     try:
         follow(handover)
     except Exception as error:
-        os.write(TO_SERVICE, type(error).__name__.encode())
+        os.write(to_service, type(error).__name__.encode())
     sys.exit(1)
 
 

@@ -23,6 +23,8 @@ RESTART_MAX_S = 30.0
 WELL_AFTER_S = 60.0
 """A process that lived so long was well: when it ends the next one starts after the shortest wait again."""
 SHOW_EVERY_S = 5.0
+WORD_MAX = 100
+"""What the process says at its end is one word; nothing else that it writes is read."""
 
 
 class Meters(Protocol):
@@ -53,7 +55,10 @@ class ShadowProcess:
         failures = 0
         while True:
             began_s = self._clock.monotonic()
-            error = await self._live()
+            try:
+                error = await self._live()
+            except Exception as refused:  # whatever it is: who does not keep it lets shadow policies stop, and nobody sees it
+                error = type(refused).__name__
             failures = 0 if self._clock.monotonic() - began_s >= WELL_AFTER_S else failures
             wait_s = min(RESTART_FIRST_S * 2**failures, RESTART_MAX_S)
             failures = min(failures + 1, 30)
@@ -67,6 +72,8 @@ class ShadowProcess:
                 self._tell(await self._shadows.policies(self._versions), await self._shadows.verdicts(self._versions))
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("what shadow policies came to could not be read")
+            except Exception as error:
+                logger.bind(error=type(error).__name__).opt(exception=True).error("showing what shadow policies came to failed")
             await self._clock.sleep(SHOW_EVERY_S)
 
     def _tell(self, policies: Sequence[ReadBehind], counts: Sequence[ShadowCount]) -> None:
@@ -88,9 +95,9 @@ class ShadowProcess:
         assert process.stdout is not None
         try:
             process.stdin.write(pickle.dumps(self._handover))
-            said = (await process.stdout.read()).decode("ascii", "replace")
+            said = (await process.stdout.read(WORD_MAX)).decode("ascii", "replace")
             code = await process.wait()
-            return said or f"exit code {code}"
+            return said if said.isidentifier() else f"exit code {code}"
         finally:
             process.stdin.close()
             with suppress(ProcessLookupError):

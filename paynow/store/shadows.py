@@ -119,9 +119,8 @@ class Following:
 
     def _readers(self, query: str, versions: Sequence[str]) -> list[Reader]:
         rows = self._do(query, {"versions": list(versions)})
-        restored = [version for version, *_, restored in rows if restored]
-        if restored:
-            self._do("shadow_restart", {"versions": restored})
+        if any(restored for *_, restored in rows):
+            self._do("shadow_restart", {})
             rows = self._do(query, {"versions": list(versions)})
         return [Reader(version, Position(int(read_to), payment_id), since) for version, read_to, payment_id, since, _ in rows]
 

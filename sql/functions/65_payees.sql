@@ -50,16 +50,13 @@ declare
 begin
     perform require_read_committed();
     select * into strict place from payee_position;
-    if place.read_to > pg_snapshot_xmax(pg_current_snapshot()) then
-        -- Restored into another cluster, whose transactions are numbered anew: what is settled from now on is counted.
+    if settled_elsewhere(place.read_to) then
         update payee_position set read_to = pg_snapshot_xmin(pg_current_snapshot()), read_to_payment = '00000000-0000-0000-0000-000000000000'
         returning * into place;
     end if;
-    if exists (
-        select from payments p
-        where (p.settled_by, p.payment_id) > (place.read_to, place.read_to_payment) and p.settled_by >= place.read_to
-            and p.settled_by < pg_snapshot_xmin(pg_current_snapshot())
-    ) then
+    if exists (select from settled_payments(place.read_to, place.read_to_payment, '-infinity', 1))
+        or exists (select from payee_customers where hour <= this_hour - 25)
+    then
         ignored := set_config('synchronous_commit', 'off', true);
         select * into place from payee_position for update skip locked;
         if not found then
@@ -68,11 +65,7 @@ begin
 
         with read as materialized (
             select p.settled_by, p.payment_id, p.customer_id, p.payee_id, p.decided_at, least(window_tick(p.decided_at) / 360, this_hour) as hour
-            from payments p
-            where (p.settled_by, p.payment_id) > (place.read_to, place.read_to_payment) and p.settled_by >= place.read_to
-                and p.settled_by < pg_snapshot_xmin(pg_current_snapshot())
-            order by p.settled_by, p.payment_id
-            limit p_payments
+            from settled_payments(place.read_to, place.read_to_payment, '-infinity', p_payments) p
         ), came as materialized (
             select n.payee_id, n.customer_id, n.hour, k.hour as before
             from (select payee_id, customer_id, max(hour) as hour from read group by 1, 2) n
@@ -111,11 +104,6 @@ begin
         where x.payee_id = any (array[k.payee_id]) and x.customer_id = any (array[k.customer_id]);
     end if;
 
-    return query
-    select coalesce(counted, 0), coalesce((
-        select greatest(0, date_part('epoch', clock_timestamp() - p.decided_at)) from payments p
-        where (p.settled_by, p.payment_id) > (place.read_to, place.read_to_payment) and p.settled_by >= place.read_to
-        order by p.settled_by, p.payment_id limit 1
-    ), 0);
+    return query select coalesce(counted, 0), settled_behind_s(place.read_to, place.read_to_payment, '-infinity');
 end
 $$;

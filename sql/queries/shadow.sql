@@ -8,30 +8,25 @@ select begun.version, u.rule, u.place from begun, unnest(%(rules)s::text[]) with
 
 -- name: shadow_positions
 -- How far policies have come. A position beyond all that ever happened in this cluster is of another one.
-select version, read_to::text, read_to_payment::text, counted_from, read_to > pg_snapshot_xmax(pg_current_snapshot())
+select version, read_to::text, read_to_payment::text, counted_from, settled_elsewhere(read_to)
 from shadow_policies where version = any(%(versions)s) order by version
 
 -- name: shadow_lock
 -- The same, of those that nobody else is at, and nobody else can be at until the transaction ends.
-select version, read_to::text, read_to_payment::text, counted_from, read_to > pg_snapshot_xmax(pg_current_snapshot())
+select version, read_to::text, read_to_payment::text, counted_from, settled_elsewhere(read_to)
 from shadow_policies where version = any(%(versions)s) order by version for update skip locked
 
 -- name: shadow_restart
 -- The database was restored into another cluster: what it brought along was read there, and what comes from now on is read here.
 update shadow_policies
 set read_to = pg_snapshot_xmin(pg_current_snapshot()), read_to_payment = '00000000-0000-0000-0000-000000000000', counted_from = clock_timestamp()
-where version = any(%(versions)s)
+where settled_elsewhere(read_to)
 
 -- name: shadow_decisions
--- Settled payments beyond a position, in order, up to the oldest transaction that is not finished: no payment can come to lie before those any more.
--- A settle ends long within an hour of its decision: what is older than the counting was brought along by a restore.
+-- Settled payments beyond a place, in order (functions/62_settled.sql). A settle ends within a minute of its decision: what is older than the counting
+-- was brought along by a restore.
 select settled_by::text, payment_id::text, customer_id, payee_id, amount_minor, currency, decision::text, policy_version, answer
-from payments
-where (settled_by, payment_id) > (%(read_to)s::xid8, %(read_to_payment)s::uuid)
-    and settled_by >= %(read_to)s::xid8 and settled_by < pg_snapshot_xmin(pg_current_snapshot())
-    and decided_at > %(counted_from)s::timestamptz - interval '1 hour'
-order by settled_by, payment_id
-limit %(decisions)s
+from settled_payments(%(read_to)s::xid8, %(read_to_payment)s::uuid, %(counted_from)s::timestamptz - interval '1 minute', %(decisions)s)
 
 -- name: shadow_verdicts_add
 -- Counts what some decisions came to.
@@ -57,13 +52,9 @@ where version = %(version)s
 
 -- name: shadow_policies
 -- Policies that read or ever read behind the active one, with how old the oldest decision is that each has not read; the newest first.
-select s.version, s.counted_from, s.decisions, s.unreadable, coalesce(greatest(extract(epoch from clock_timestamp() - behind.decided_at), 0), 0)::float
+select s.version, s.counted_from, s.decisions, s.unreadable,
+    settled_behind_s(s.read_to, s.read_to_payment, s.counted_from - interval '1 minute')
 from shadow_policies s
-left join lateral (
-    select p.decided_at from payments p
-    where (p.settled_by, p.payment_id) > (s.read_to, s.read_to_payment) and p.settled_by >= s.read_to and p.decided_at > s.counted_from - interval '1 hour'
-    order by p.settled_by, p.payment_id limit 1
-) behind on true
 where s.version = any(%(versions)s) or %(versions)s::text[] is null
 order by s.counted_from desc, s.version
 

@@ -66,6 +66,16 @@ def counted(dsn: str, version: str) -> list[tuple]:
     return execute(dsn, statement, version)
 
 
+def behind_s(dsn: str) -> float:
+    async def asked() -> float:
+        store = Store(dsn)
+        (policy,) = await store.shadows.policies()
+        await store.close()
+        return policy.behind_s
+
+    return asyncio.run(asked())
+
+
 def totals(dsn: str) -> dict[str, int]:
     return dict(execute(dsn, "select version, decisions::int from shadow_policies"))
 
@@ -158,9 +168,13 @@ def test_after_a_restore_into_a_younger_cluster_reading_begins_anew(database: st
     candidates = begin(database, CANDIDATE)
     copy_decisions(database, 20, POLICY)
     read_all(session, candidates)
-    execute(database, "update shadow_policies set read_to = '9000000000', counted_from = clock_timestamp()")
+    brought = "update payments set decided_at = now() - interval '2 minutes', settled_by = "
+    execute(database, brought + "'8999999999'; update shadow_policies set read_to = '9000000000'")
     assert read_all(session, candidates) == 0
+    assert behind_s(database) == 0, "payments that were brought along wait for nobody"
+    execute(database, brought + "(pg_current_xact_id()::text::bigint + 1)::text::xid8")
     execute(database, SAME_AGAIN, str(uuid4()))
+    execute(database, "select pg_current_xact_id()")
     assert read_all(session, candidates) == 1
     assert list(totals(database).values()) == [21]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from desk import Desk
-from loguru import logger
 
 from service import open_account
 
@@ -30,17 +29,3 @@ async def desk_of(database: str) -> AsyncIterator[Callable[..., Awaitable[Desk]]
 @pytest.fixture
 async def desk(desk_of: Callable[..., Awaitable[Desk]]) -> Desk:
     return await desk_of()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[dict[str, Any]]]:
-    """What is logged meanwhile: each line's message and level with its fields."""
-    lines: list[dict[str, Any]] = []
-
-    def keep(message: Any) -> None:
-        record = message.record
-        lines.append({"message": record["message"], "level": record["level"].name, **record["extra"]})
-
-    sink = logger.add(keep, level="DEBUG", format="{message}")
-    yield lines
-    logger.remove(sink)

@@ -257,9 +257,11 @@ async def test_looking_where_nothing_is_new_writes_nothing(store: Store, databas
 
 
 async def test_after_a_restore_into_another_cluster_what_is_settled_from_then_on_is_counted(store: Store, database: str) -> None:
-    """There transactions are numbered anew, and the position lies beyond all of them."""
-    execute(database, "update payee_position set read_to = '99999999999'")
+    """There transactions are numbered anew, and the position lies beyond all of them, as do payments that were brought along."""
+    pay(database, "c_brought")
+    execute(database, "update payments set settled_by = '99999999998'; update payee_position set read_to = '99999999999'")
     assert await counting(store).catch_up() == 0
+    assert (await store.payees.count(5)).behind_s == 0
     pay(database, "c_1")
     assert await counting(store).catch_up() == 1
     assert await customers(store) == 1
