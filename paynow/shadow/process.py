@@ -96,8 +96,9 @@ class ShadowProcess:
         try:
             process.stdin.write(pickle.dumps(self._handover))
             said = (await process.stdout.read(WORD_MAX)).decode("ascii", "replace")
-            code = await process.wait()
-            return said if said.isidentifier() else f"exit code {code}"
+            if said:
+                return said if said.isidentifier() else "it wrote what nobody asked for"
+            return f"exit code {await process.wait()}"
         finally:
             process.stdin.close()
             with suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ from paynow.shadow.process import ShadowProcess
 PROGRAMS = {
     "cannot be started": (["/nowhere/python"], "FileNotFoundError"),
     "says why": ([sys.executable, "-c", "import os; os.write(1, b'DatabaseFailed')"], "DatabaseFailed"),
-    "says something else": ([sys.executable, "-c", "print('card 4111 1111 1111 1111 ' * 9999)"], "exit code"),
+    "says something else": ([sys.executable, "-c", "print('card 4111 1111 1111 1111 ' * 9999)"], "it wrote"),
     "dies": ([sys.executable, "-c", "import os; os._exit(3)"], "exit code 3"),
 }
 
