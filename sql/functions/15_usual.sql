@@ -25,17 +25,3 @@ create or replace function usual_variance(p_count int, p_mean double precision, 
     language sql immutable as $$
     select usual_spread((1 - usual_share(p_count)) * (p_variance + usual_share(p_count) * (p_amount - p_mean) * (p_amount - p_mean)))
 $$;
-
--- Both as they were before the last amount: `p_count` still has it in it. They are what they were but for the last digits.
-create or replace function usual_mean_before(p_count int, p_mean double precision, p_amount bigint) returns double precision
-    language sql immutable as $$
-    select case when p_count > 1 then (p_mean - usual_share(p_count - 1) * p_amount) / (1 - usual_share(p_count - 1)) else 0 end
-$$;
-
-create or replace function usual_variance_before(p_count int, p_mean double precision, p_variance double precision, p_amount bigint)
-    returns double precision language sql immutable as $$
-    select case when p_count > 1 then usual_spread(
-        (p_variance - (p_amount - p_mean) * (p_amount - p_mean) * usual_share(p_count - 1) / (1 - usual_share(p_count - 1)))
-            / (1 - usual_share(p_count - 1))
-    ) else 0 end
-$$;

@@ -45,79 +45,91 @@ declare
     sequences bigint[];   -- the number of each payment's event
     mine int[];           -- what is settled now
     charged int[];        -- whose money has moved
+    late int[] := '{}';   -- whose money must not move: the token is old, or has settled before
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform require_read_committed();
     end if;
 
-    -- The lock on each customer, and the event's number with it. A customer who is not there yet comes in before any lock is held, or the order
-    -- of locks would be lost: so the locks are let go and taken again.
-    begin
-        sequences := number_decisions(p_customer, p_decision);
-        if cardinality(sequences) < n then
-            raise exception using errcode = 'PN404';
-        end if;
-    exception when sqlstate 'PN404' then
-        if (select count(distinct c) from unnest(p_customer) u (c)) < n then
-            raise exception 'a settle batch holds a customer twice' using errcode = 'invalid_parameter_value';
-        end if;
-        insert into customers (customer_id)
-        select u.c from unnest(p_customer) u (c)
-        where (select x.customer_id from customers x where x.customer_id = u.c limit 1) is null order by u.c
-        on conflict do nothing;
-        sequences := number_decisions(p_customer, p_decision);
-    end;
+    -- A customer who is not there yet, and a token found to be old when its money has moved, undo the whole try, its locks included, for another one
+    -- that knows: so the order of locks holds, an account is what it was to the last digit, and a try that succeeds pays nothing for it.
+    loop
+        begin
+            -- The lock on each customer, and the event's number with it.
+            sequences := number_decisions(p_customer, p_decision);
+            if cardinality(sequences) < n then
+                raise exception using errcode = 'PN404';
+            end if;
 
-    -- A new statement: it sees all that was committed before the locks were ours. The money moves where there is enough of it, then the keys whose
-    -- token still holds are decided, and what is decided is written.
-    with paid as (
-        update accounts a set available = a.available - r.amount, reserved = a.reserved + r.amount, entry_seq = a.entry_seq + 1,
-            allowed_sums = case when tick > a.allowed_tick
-                then windows_roll(a.allowed_sums, a.allowed_sum, a.allowed_tick, tick) else a.allowed_sums end,
-            allowed_tick = greatest(a.allowed_tick, tick),
-            allowed_count = a.allowed_count + 1,
-            allowed_sum = a.allowed_sum + r.amount,
-            usual_count = a.usual_count + 1,
-            usual_mean = usual_mean(a.usual_count, a.usual_mean, r.amount),
-            usual_variance = usual_variance(a.usual_count, a.usual_mean, a.usual_variance, r.amount)
-        from (
-            select u.c, u.i, p_amount[u.i]::amount_minor as amount from unnest(p_customer) with ordinality u (c, i)
-            where p_decision[u.i] = 'allow' order by u.c
-        ) r
-        where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and a.available >= r.amount
-        returning r.c, r.i, r.amount, a.currency, a.entry_seq
-    ), final as (
-        update idempotency_keys x set state = 'decided', lease_until = null, payee_id = null, amount_minor = null, currency = null,
-            request_id = null, policy_version = null
-        from (
-            select c, i, amount, currency, entry_seq, 'allow'::decision as decided from paid
-            union all
-            select u.c, u.i, p_amount[u.i]::amount_minor, p_currency[u.i]::currency_code, null, p_decision[u.i]::decision
-            from unnest(p_customer) with ordinality u (c, i)
-            where p_decision[u.i] <> 'allow'
-            order by c
-        ) r
-        where x.customer_id = any (array[r.c]) and x.key = any (array[p_key[r.i]]) and x.claim_token = any (array[p_token[r.i]])
-            and x.state <> 'decided'
-        returning x.customer_id, r.i, r.amount, r.currency, r.entry_seq, r.decided, p_payee[r.i]::party_id as payee
-    ), stored as (
-        insert into payments (customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, reservation,
-            reserved_until, case_pending, decided_at, answer)
-        select f.customer_id, p_payment[f.i], f.payee, f.amount, f.currency, f.decided, p_degraded[f.i], p_policy[f.i],
-            case when f.decided = 'allow' then 'held'::reservation_state end, case when f.decided = 'allow' then p_reserved_until[f.i] end,
-            p_case_pending[f.i], p_decided_at[f.i], p_answer[f.i]
-        from final f
-    ), entered as (
-        insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
-        select f.customer_id, f.currency, f.entry_seq, 'reserve', -f.amount, f.amount, p_payment[f.i] from final f where f.decided = 'allow'
-    ), met as (
-        insert into known_payees (customer_id, payee_id) select f.customer_id, f.payee from final f where f.decided = 'allow' on conflict do nothing
-    ), told as (
-        insert into outbox (customer_id, sequence, event_id, type, subject, occurred_at, data)
-        select f.customer_id, sequences[f.i], p_event[f.i], 'paynow.payment.decided', p_payment[f.i]::text, p_decided_at[f.i], p_data[f.i]::json
-        from final f
-    )
-    select coalesce(array_agg(f.i), '{}'), (select coalesce(array_agg(p.i), '{}') from paid p) into mine, charged from final f;
+            -- A new statement: it sees all that was committed before the locks were ours. The money moves where there is enough of it, then the keys
+            -- whose token still holds are decided, and what is decided is written.
+            with paid as (
+                update accounts a set available = a.available - r.amount, reserved = a.reserved + r.amount, entry_seq = a.entry_seq + 1,
+                    allowed_sums = case when tick > a.allowed_tick
+                        then windows_roll(a.allowed_sums, a.allowed_sum, a.allowed_tick, tick) else a.allowed_sums end,
+                    allowed_tick = greatest(a.allowed_tick, tick),
+                    allowed_count = a.allowed_count + 1,
+                    allowed_sum = a.allowed_sum + r.amount,
+                    usual_count = a.usual_count + 1,
+                    usual_mean = usual_mean(a.usual_count, a.usual_mean, r.amount),
+                    usual_variance = usual_variance(a.usual_count, a.usual_mean, a.usual_variance, r.amount)
+                from (
+                    select u.c, u.i, p_amount[u.i]::amount_minor as amount from unnest(p_customer) with ordinality u (c, i)
+                    where p_decision[u.i] = 'allow' and u.i <> all (late) order by u.c
+                ) r
+                where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and a.available >= r.amount
+                returning r.c, r.i, r.amount, a.currency, a.entry_seq
+            ), final as (
+                update idempotency_keys x set state = 'decided', lease_until = null, payee_id = null, amount_minor = null, currency = null,
+                    request_id = null, policy_version = null
+                from (
+                    select c, i, amount, currency, entry_seq, 'allow'::decision as decided from paid
+                    union all
+                    select u.c, u.i, p_amount[u.i]::amount_minor, p_currency[u.i]::currency_code, null, p_decision[u.i]::decision
+                    from unnest(p_customer) with ordinality u (c, i)
+                    where p_decision[u.i] <> 'allow'
+                    order by c
+                ) r
+                where x.customer_id = any (array[r.c]) and x.key = any (array[p_key[r.i]]) and x.claim_token = any (array[p_token[r.i]])
+                    and x.state <> 'decided'
+                returning x.customer_id, r.i, r.amount, r.currency, r.entry_seq, r.decided, p_payee[r.i]::party_id as payee
+            ), stored as (
+                insert into payments (customer_id, payment_id, payee_id, amount_minor, currency, decision, degraded, policy_version, reservation,
+                    reserved_until, case_pending, decided_at, answer)
+                select f.customer_id, p_payment[f.i], f.payee, f.amount, f.currency, f.decided, p_degraded[f.i], p_policy[f.i],
+                    case when f.decided = 'allow' then 'held'::reservation_state end, case when f.decided = 'allow' then p_reserved_until[f.i] end,
+                    p_case_pending[f.i], p_decided_at[f.i], p_answer[f.i]
+                from final f
+            ), entered as (
+                insert into ledger_entries (customer_id, currency, entry_seq, kind, available_change, reserved_change, payment_id)
+                select f.customer_id, f.currency, f.entry_seq, 'reserve', -f.amount, f.amount, p_payment[f.i] from final f where f.decided = 'allow'
+            ), met as (
+                insert into known_payees (customer_id, payee_id)
+                select f.customer_id, f.payee from final f where f.decided = 'allow' on conflict do nothing
+            ), told as (
+                insert into outbox (customer_id, sequence, event_id, type, subject, occurred_at, data)
+                select f.customer_id, sequences[f.i], p_event[f.i], 'paynow.payment.decided', p_payment[f.i]::text, p_decided_at[f.i],
+                    p_data[f.i]::json
+                from final f
+            )
+            select coalesce(array_agg(f.i), '{}'), (select coalesce(array_agg(p.i), '{}') from paid p) into mine, charged from final f;
+
+            exit when cardinality(mine) = n or charged <@ mine;
+            raise exception using errcode = 'PN409';
+        exception
+            when sqlstate 'PN404' then
+                if (select count(distinct c) from unnest(p_customer) u (c)) < n then
+                    raise exception 'a settle batch holds a customer twice' using errcode = 'invalid_parameter_value';
+                end if;
+                insert into customers (customer_id)
+                select u.c from unnest(p_customer) u (c)
+                where (select x.customer_id from customers x where x.customer_id = u.c limit 1) is null order by u.c
+                on conflict do nothing;
+            when sqlstate 'PN409' then
+                -- A token that does not hold now never will again.
+                late := late || array(select i from unnest(charged) i where i <> all (mine));
+        end;
+    end loop;
 
     if cardinality(array_remove(p_case, null)) > 0 then
         insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, priority, due_at)
@@ -132,16 +144,10 @@ begin
         return;
     end if;
 
-    -- The others have no event, and the money of those whose token is old goes back before anybody can see it gone.
+    -- The others have no event and no failed attempt. (A ring that was rolled on for nothing says what it said before.)
     update customers c set event_seq = c.event_seq - 1, failed_count = c.failed_count - (p_decision[r.i] = 'block')::int
     from unnest(p_customer) with ordinality r (c, i)
     where c.customer_id = any (array[r.c]) and r.i <> all (mine);
-    update accounts a set available = a.available + p_amount[r.i], reserved = a.reserved - p_amount[r.i], entry_seq = a.entry_seq - 1,
-        allowed_count = a.allowed_count - 1, allowed_sum = a.allowed_sum - p_amount[r.i], usual_count = a.usual_count - 1,
-        usual_mean = usual_mean_before(a.usual_count, a.usual_mean, p_amount[r.i]),
-        usual_variance = usual_variance_before(a.usual_count, a.usual_mean, a.usual_variance, p_amount[r.i])
-    from unnest(p_customer) with ordinality r (c, i)
-    where a.customer_id = any (array[r.c]) and a.currency = any (array[p_currency[r.i]]) and r.i = any (charged) and r.i <> all (mine);
 
     return query
     select r.i::int,

@@ -191,14 +191,15 @@ async def test_a_batch_settles_those_it_can_and_leaves_no_trace_of_the_others(st
         "c_poor": "short",
         "c_unknown": "short",
     }
-    assert execute(database, "select customer_id, available, reserved, entry_seq, allowed_count, allowed_sum from accounts order by 1") == [
-        ("c_1", 10_000, 0, 1, 0, 0),
-        ("c_fenced", 1_000, 0, 1, 0, 0),
-        ("c_first", 900, 100, 2, 1, 100),
-        ("c_paid", 900, 100, 2, 1, 100),
-        ("c_poor", 1_000, 0, 1, 0, 0),
-        ("c_review", 1_000, 0, 1, 0, 0),
-        ("c_second", 900, 100, 2, 1, 100),
+    columns = "customer_id, available, reserved, entry_seq, allowed_count, allowed_sum, usual_count, allowed_tick > 0"
+    assert execute(database, f"select {columns} from accounts order by 1") == [
+        ("c_1", 10_000, 0, 1, 0, 0, 0, False),
+        ("c_fenced", 1_000, 0, 1, 0, 0, 0, False),
+        ("c_first", 900, 100, 2, 1, 100, 1, True),
+        ("c_paid", 900, 100, 2, 1, 100, 1, True),
+        ("c_poor", 1_000, 0, 1, 0, 0, 0, False),
+        ("c_review", 1_000, 0, 1, 0, 0, 0, False),
+        ("c_second", 900, 100, 2, 1, 100, 1, True),
     ]
     numbered = execute(database, "select customer_id, event_seq from customers where event_seq > 0 order by 1")
     assert numbered == [("c_first", 1), ("c_paid", 1), ("c_review", 1), ("c_second", 1), ("c_stranger", 1)]

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from database import execute
+from database import contents, execute
 from paynow import resources
 from paynow.cases.work import CaseWork
 from paynow.ids import new_id
+from paynow.money import AMOUNT_MINOR_MAX
 from paynow.payments.fingerprint import fingerprint
 from paynow.plugin_api import NEVER_S, Activity, Payment
 from paynow.store import Store, migrations
@@ -23,6 +24,7 @@ from paynow.store.records import Case, ClaimRequest, Finished, Settled, Settleme
 from service import open_account
 
 HOUR_TICKS = 360
+ASLEEP_S = 200 * 86_400
 
 
 @pytest.fixture
@@ -106,18 +108,24 @@ async def test_an_approved_review_becomes_usual(store: Store) -> None:
     assert (activity.usual_count, activity.usual_mean_minor, activity.since_allowed_s < 60) == (1, 400.0, True)
 
 
+def let_it_sleep(dsn: str) -> None:
+    """The last allowed payment becomes so much older."""
+    execute(dsn, "update accounts set allowed_tick = allowed_tick - %s where allowed_count > 0", ASLEEP_S // 10)
+
+
 @pytest.mark.parametrize("decision", ["allow", "block"])
-async def test_a_settle_that_is_repeated_counts_nothing_twice(store: Store, decision: str) -> None:
+async def test_a_settle_that_is_repeated_counts_nothing_twice_and_wakes_no_sleeping_account(store: Store, database: str, decision: str) -> None:
     for amount in (100, 333, 50):
         await decided(store, "allow", amount)
     request = await decided(store, decision, 1_000)
-    before = await seen(store)
+    let_it_sleep(database)
+    accounts, before = contents(database)["accounts"], await seen(store)
     await settled(store, request, decision)
     after = await seen(store)
-    assert after.usual_deviation_minor == pytest.approx(before.usual_deviation_minor)
-    assert after.usual_mean_minor == pytest.approx(before.usual_mean_minor)
-    same = {"usual_deviation_minor": 0.0, "usual_mean_minor": 0.0, "since_allowed_s": 0, "customer_age_s": 0, "payee_known_s": 0}
-    assert replace(after, **same) == replace(before, **same)
+    assert after.since_allowed_s >= ASLEEP_S
+    ages = dict.fromkeys(("since_allowed_s", "customer_age_s", "payee_known_s"), 0)
+    assert replace(after, **ages) == replace(before, **ages)
+    assert contents(database)["accounts"] == accounts
 
 
 @pytest.mark.parametrize("decision", ["allow", "block"])
@@ -127,6 +135,20 @@ async def test_a_settle_that_comes_too_late_counts_nothing(store: Store, decisio
     activity = await seen(store)
     assert (activity.failed_attempts_24h, activity.usual_count, activity.usual_mean_minor, activity.usual_deviation_minor) == (0, 0, 0.0, 0.0)
     assert activity.since_allowed_s == NEVER_S
+
+
+@pytest.mark.parametrize("amount_minor", [100, AMOUNT_MINOR_MAX])
+async def test_a_settle_that_comes_too_late_leaves_an_account_as_it_was_to_the_last_digit(store: Store, database: str, amount_minor: int) -> None:
+    """Also the usual amounts beside which a very large one leaves no digit, and since when the account has slept."""
+    for amount in (90, 100, 113):
+        await decided(store, "allow", amount)
+    execute(database, "update accounts set available = %s", AMOUNT_MINOR_MAX)
+    let_it_sleep(database)
+    accounts = contents(database)["accounts"]
+    request = (await claimed(store, payment_of(amount_minor)))._replace(token=uuid4().hex)
+    assert (await settled(store, request, "allow")).outcome == "fenced"
+    assert contents(database)["accounts"] == accounts
+    assert (await seen(store)).since_allowed_s >= ASLEEP_S
 
 
 async def test_failed_attempts_are_blocked_payments_in_any_currency(store: Store) -> None:

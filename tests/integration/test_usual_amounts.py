@@ -23,17 +23,9 @@ class Usual:
 
     def add(self, amount: int) -> None:
         statement = "select usual_mean(%(count)s, %(mean)s, %(amount)s), usual_variance(%(count)s, %(mean)s, %(variance)s, %(amount)s)"
-        self.mean, self.variance = self._do(statement, amount)
-        self.count += 1
-
-    def take_back(self, amount: int) -> None:
-        statement = "select usual_mean_before(%(count)s, %(mean)s, %(amount)s), usual_variance_before(%(count)s, %(mean)s, %(variance)s, %(amount)s)"
-        self.mean, self.variance = self._do(statement, amount)
-        self.count -= 1
-
-    def _do(self, statement: str, amount: int) -> tuple[float, float]:
         self._cursor.execute(statement, {"count": self.count, "mean": self.mean, "variance": self.variance, "amount": amount})
-        return self._cursor.fetchone()
+        self.mean, self.variance = self._cursor.fetchone()
+        self.count += 1
 
 
 @pytest.fixture
@@ -71,20 +63,6 @@ def test_mean_and_variance_are_what_all_amounts_come_to(usual: Usual, seed: int)
             mean, variance = weighed(amounts)
             assert math.isclose(usual.mean, mean, rel_tol=1e-9)
             assert math.isclose(usual.variance, variance, rel_tol=1e-9, abs_tol=0.001)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_an_amount_that_is_taken_back_leaves_what_was_there_before(usual: Usual, seed: int) -> None:
-    chance = random.Random(seed)
-    for _ in range(chance.choice((0, 1, 2, 29, 30, 31, 60))):
-        usual.add(chance.randint(1, 100_000))
-    before = usual.count, usual.mean, usual.variance
-    amount = chance.randint(1, 100_000)
-    usual.add(amount)
-    usual.take_back(amount)
-    assert usual.count == before[0]
-    assert math.isclose(usual.mean, before[1], rel_tol=1e-9, abs_tol=1e-6)
-    assert math.isclose(usual.variance, before[2], rel_tol=1e-6, abs_tol=0.01)
 
 
 def test_amounts_that_stay_the_same_never_become_too_small_for_a_number(usual: Usual) -> None:

@@ -94,6 +94,23 @@ def test_a_ring_of_hours_says_what_a_recount_says_of_the_day(connection: psycopg
             assert ring.day(now + later) == recounted(changes, now + later)[2]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_ring_of_hours_that_was_rolled_on_for_a_change_taken_back_says_what_it_said(connection: psycopg2.extensions.connection, seed: int) -> None:
+    """A block that settles nothing leaves its tick behind: no sum may move by it."""
+    chance = random.Random(seed)
+    ring, changes, now = HourRing(connection, "bigint"), [], START + chance.randrange(10_000)
+    ring.tick = 0
+    for _ in range(120):
+        now += chance.choice(GAPS)
+        ring.add(now, 1)
+        if chance.random() < 0.5:
+            ring.total -= 1
+        else:
+            changes.append((now, 1))
+        later = now + chance.choice(GAPS)
+        assert ring.day(later) == recounted(changes, later)[2]
+
+
 def test_a_day_is_the_current_hour_and_the_24_before_it(connection: psycopg2.extensions.connection) -> None:
     ring, hour = HourRing(connection, "bigint"), 360
     ring.tick = 0

@@ -46,11 +46,12 @@ async def store(database: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def hour_begins(database: str) -> datetime:
-    """The beginning of the current hour; not in the last minute of one, so that it stays the current one."""
-    now = execute(database, "select clock_timestamp()")[0][0].astimezone(UTC)
-    if now.minute == 59:
-        pytest.skip("the hour is about to end")
-    return now.replace(minute=0, second=0, microsecond=0)
+    """The beginning of the current hour, in which the database's clock stands still from here on: no hour ends under a test."""
+    name, now = execute(database, "select current_database(), clock_timestamp()")[0]
+    for clock in ("clock_timestamp", "now"):
+        execute(database, f"create function {clock}() returns timestamptz language sql as $$ select timestamptz '{now.isoformat()}' $$")
+    execute(database, f"alter database {name} set search_path = public, pg_catalog")
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def counting(store: Store, meters: Behind | None = None, clock: Clock | None = None) -> PayeeCounting:
@@ -107,6 +108,7 @@ async def test_a_customer_counts_for_the_24_hours_after_the_hour_of_the_last_pay
     assert offenders(database) == []
 
 
+@pytest.mark.usefixtures("hour_begins")
 async def test_who_has_not_paid_for_a_day_leaves_without_anything_being_counted(store: Store, database: str) -> None:
     for customer in ("c_1", "c_2"):
         pay(database, customer)
@@ -116,6 +118,7 @@ async def test_who_has_not_paid_for_a_day_leaves_without_anything_being_counted(
         assert await customers(store) == expected
 
 
+@pytest.mark.usefixtures("hour_begins")
 async def test_who_comes_again_moves_to_the_later_hour(store: Store, database: str) -> None:
     for customer in ("c_1", "c_2"):
         pay(database, customer)
@@ -128,6 +131,7 @@ async def test_who_comes_again_moves_to_the_later_hour(store: Store, database: s
     assert await customers(store) == 1, "25 hours after the payment of the one, 5 after that of the other"
 
 
+@pytest.mark.usefixtures("hour_begins")
 async def test_long_gone_customers_are_forgotten(store: Store, database: str) -> None:
     for number in range(5):
         pay(database, f"c_{number}")
@@ -267,6 +271,7 @@ async def test_after_a_restore_into_another_cluster_what_is_settled_from_then_on
     assert await customers(store) == 1
 
 
+@pytest.mark.usefixtures("hour_begins")
 async def test_a_clock_that_is_ahead_counts_in_the_current_hour(store: Store, database: str) -> None:
     """There is no cell for an hour that is still to come."""
     pay(database, "c_ahead", at=datetime.now(UTC) + 30 * HOUR)
