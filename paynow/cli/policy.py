@@ -193,11 +193,14 @@ def _proposal(version: str) -> str:
 @click.argument("version", metavar="[VERSION]", type=PlainText(), required=False)
 @config_option
 def rollback(version: str | None, config_file: Path | None) -> None:
-    """Make an earlier policy the active one again: VERSION, else the one that was active before. It is checked as at an activation, and needs no
+    """Make an earlier policy the active one again: VERSION, else the one that was active before (without those that
+    the policy guard has taken back). It is checked as at an activation, and needs no
     approval: it is the way out of an emergency."""
     active, chosen = with_store(config_file, lambda store: _active_and_earlier(store, version))
     if chosen is None:
-        raise NoSuchPolicy("there is no such policy: see paynow policy list" if version else "no other policy was ever active")
+        raise NoSuchPolicy(
+            "there is no such policy: see paynow policy list" if version else "there is no earlier policy to return to: see paynow policy history"
+        )
     if active is not None and active.version == chosen.version:
         click.echo(f"{chosen.version} is the active policy; nothing was changed")
         return
@@ -246,7 +249,7 @@ def history(last: int, config_file: Path | None, as_json: bool) -> None:
 
 async def _active_and_earlier(store: Store, version: str | None) -> tuple[StoredPolicy | None, StoredPolicy | None]:
     administration = store.administration
-    return await administration.active_policy(), await (administration.policy(version) if version else administration.policy_before())
+    return await administration.active_policy(), await (administration.policy(version) if version else administration.policy_to_return_to())
 
 
 async def _known(store: Store, version: str) -> StoredPolicy | PolicyProposal | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
+from uuid import UUID
 
 import orjson
 from loguru import logger
 
 from paynow.clock import Clock, rfc3339
-from paynow.errors import ConfigurationRefused, Refusal
+from paynow.errors import ConfigurationRefused, OutcomeUnknown, Refusal
 from paynow.ids import new_id
 from paynow.payments.policy_versions import Compile
 from paynow.settings import PolicyGuardSettings
@@ -23,6 +25,25 @@ AUTHOR = "paynow policy guard"
 EVENTS = "paynow.policy"
 """Stands for a customer in the events of policies, which have none."""
 LEFT, RETURNED = "paynow.policy.band_left", "paynow.policy.band_returned"
+
+
+Rollback = Literal["done", "not_wanted", "not_an_activation", "late", "none_good", "does_not_fit"]
+"""What became of the way back: done; or not asked for by the settings, not from what was rolled back to or seeded, not so long after the activation,
+with no good policy to return to, or with one that does not fit the tools any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Crossing:
+    """What is to be told, under one event id however often it is tried. `rollback` is None if the shares are back."""
+
+    seen: WatchedPolicy
+    event_id: UUID
+    rollback: Rollback | None
+    back_to: str | None
+
+    @property
+    def outside(self) -> bool:
+        return self.rollback is not None
 
 
 class Meters(Protocol):
@@ -64,6 +85,7 @@ class PolicyGuard:
         self._late_s = late_s
         self._told = told
         self._every_s = every_s
+        self._unknown: _Crossing | None = None
 
     async def run(self) -> None:
         """Goes on until it is cancelled; trouble with the store is waited out."""
@@ -79,6 +101,8 @@ class PolicyGuard:
 
     async def look(self) -> bool:
         """Looks once, and judges if the counting fell to this process and is done. Whether more is to be counted. Raises the store's refusals."""
+        if self._unknown:
+            await self._cross(self._unknown)
         seen = await self._band.watch(self._window_s, every_s=self._every_s, late_s=self._late_s)
         if seen is None:
             return False
@@ -89,55 +113,70 @@ class PolicyGuard:
 
     async def _judge(self, seen: WatchedPolicy) -> None:
         outside = not (_within(seen.reviews, seen, self._settings.review_band) and _within(seen.blocks, seen, self._settings.block_band))
-        if outside and not (seen.outside and seen.told_of == seen.activation):
-            await self._leave(seen)
-        elif seen.outside and not outside:
-            await self._return(seen)
+        told = seen.outside and seen.told_of == seen.activation
+        if outside and told:
+            await self._band.seen_outside(seen.activation)
+        elif outside:
+            rollback, back_to = await self._way_back(seen)
+            await self._cross(_Crossing(seen, new_id(EVENTS), rollback, back_to))
+        elif seen.outside and (not told or seen.inside_s is None or seen.inside_s >= self._window_s):
+            await self._cross(_Crossing(seen, new_id(EVENTS), None, None))
 
-    async def _leave(self, seen: WatchedPolicy) -> None:
-        back_to = await self._way_back(seen)
-        if not await self._cross(seen, LEFT, outside=True, back_to=back_to):
+    async def _cross(self, crossing: _Crossing) -> None:
+        """Tells it, unless it was told by another or is overtaken. What may have been told is tried again, under its id, at the next look."""
+        seen, event_type = crossing.seen, LEFT if crossing.outside else RETURNED
+        data = orjson.dumps(self._event_data(crossing)).decode()
+        rollback, back_to = crossing.rollback, crossing.back_to
+        try:
+            came = await self._band.cross(
+                seen, crossing.event_id, event_type, data, outside=crossing.outside, rollback=rollback, back_to=back_to, author=AUTHOR
+            )
+        except Refusal as refusal:
+            if isinstance(refusal, OutcomeUnknown):
+                self._unknown = crossing
+            raise
+        self._unknown = None
+        if came == "told":
+            self._report(crossing)
+
+    def _report(self, crossing: _Crossing) -> None:
+        seen, rollback = crossing.seen, crossing.rollback
+        self._metrics.policy_watched(seen.decisions, seen.reviews, seen.blocks, outside=crossing.outside)
+        self._told()
+        if rollback is None:
+            logger.bind(policy_version=seen.version, count=seen.decisions).info("the decisions of the active policy are back in their band")
             return
-        self._metrics.policy_band_left(rolled_back=back_to is not None)
+        self._metrics.policy_band_left(rolled_back=rollback == "done")
         facts = logger.bind(
             policy_version=seen.version,
             count=seen.decisions,
             review_share=seen.reviews / seen.decisions,
             block_share=seen.blocks / seen.decisions,
-            action="told" if back_to is None else "rolled_back",
+            rollback=rollback,
         )
         facts.warning("the decisions of the active policy have left their band")
 
-    async def _return(self, seen: WatchedPolicy) -> None:
-        if await self._cross(seen, RETURNED, outside=False, back_to=None):
-            logger.bind(policy_version=seen.version, count=seen.decisions).info("the decisions of the active policy are back in their band")
-
-    async def _cross(self, seen: WatchedPolicy, event_type: str, *, outside: bool, back_to: str | None) -> bool:
-        """Whether it was told now, by us."""
-        data = orjson.dumps(self._event_data(seen, back_to)).decode()
-        came = await self._band.cross(seen, new_id(EVENTS), event_type, data, outside=outside, back_to=back_to, author=AUTHOR)
-        if came != "told":
-            return False
-        self._metrics.policy_watched(seen.decisions, seen.reviews, seen.blocks, outside=outside)
-        self._told()
-        return True
-
-    async def _way_back(self, seen: WatchedPolicy) -> str | None:
-        """The version to return to, if it is to be and can be."""
+    async def _way_back(self, seen: WatchedPolicy) -> tuple[Rollback, str | None]:
+        """What becomes of the way back, and the version to return to if it is done."""
         settings = self._settings
-        if not settings.roll_back or seen.cause != "activated" or seen.age_s > settings.roll_back_within_s:
-            return None
-        before = await self._band.policy_before(seen.activation)
-        if before is None:
-            return None
+        if not settings.roll_back:
+            return "not_wanted", None
+        if seen.cause != "activated":
+            return "not_an_activation", None
+        if seen.age_s > settings.roll_back_within_s:
+            return "late", None
+        good = await self._band.policy_to_return_to(seen.activation, proven_s=settings.roll_back_within_s)
+        if good is None:
+            return "none_good", None
         try:
-            await asyncio.to_thread(self._compile, before.body, f"the earlier policy {before.version}")
+            await asyncio.to_thread(self._compile, good.body, f"the earlier policy {good.version}", run_examples=False)
         except ConfigurationRefused:
-            logger.bind(policy_version=before.version).error("the policy before does not fit the tools any more, so the active one stays")
-            return None
-        return before.version
+            logger.bind(policy_version=good.version).error("the policy to return to does not fit the tools any more, so the active one stays")
+            return "does_not_fit", None
+        return "done", good.version
 
-    def _event_data(self, seen: WatchedPolicy, back_to: str | None) -> dict[str, object]:
+    def _event_data(self, crossing: _Crossing) -> dict[str, object]:
+        seen = crossing.seen
         return {
             "policyVersion": seen.version,
             "activatedAt": rfc3339(seen.activated_at),
@@ -147,7 +186,8 @@ class PolicyGuard:
             "reviewBand": self._settings.review_band,
             "blockShare": round(seen.blocks / seen.decisions, 4),
             "blockBand": self._settings.block_band,
-            "rolledBackTo": back_to,
+            "rollback": crossing.rollback,
+            "rolledBackTo": crossing.back_to,
         }
 
 

@@ -73,6 +73,11 @@ class Administration:
         rows = await self._read("policy_before")
         return StoredPolicy(*rows[0]) if rows else None
 
+    async def policy_to_return_to(self) -> StoredPolicy | None:
+        """As `policy_before`, but without what the policy guard has taken back."""
+        rows = await self._read("policy_to_return_to", (None, None))
+        return StoredPolicy(*rows[0]) if rows else None
+
     async def policy_history(self, limit: int) -> list[PolicyActivation]:
         """What was made the active policy when, what was proposed to be and what became of that, newest first."""
         return [PolicyActivation(*row) for row in await self._read("policy_history", {"limit": limit})]

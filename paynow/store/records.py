@@ -272,6 +272,8 @@ class WatchedPolicy(NamedTuple):
     """What was told last of the shares, under whichever policy: that they have left their band."""
     told_of: int | None
     """The activation of which it was told."""
+    inside_s: float | None
+    """Since the shares were last seen outside under this activation; None if that was never told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,23 @@ create table policy_band_crossings (
     event_id uuid not null unique,
     activation bigint not null references policy_activations,
     outside boolean not null,
+    rollback text check (rollback in ('done', 'not_wanted', 'not_an_activation', 'late', 'none_good', 'does_not_fit')),
     decisions bigint not null check (decisions > 0),
     reviews bigint not null check (reviews >= 0),
     blocks bigint not null check (blocks >= 0),
-    at timestamptz not null default clock_timestamp()
+    at timestamptz not null default clock_timestamp(),
+    constraint policy_band_crossings_rollback_when_left check (outside = (rollback is not null))
 );
+-- The crossings under an activation, the last of them first.
+create index policy_band_crossings_activation on policy_band_crossings (activation, position);
 create trigger policy_band_crossings_append_only before update or delete or truncate on policy_band_crossings
     for each statement execute function refuse_change();
+
+-- When the shares were last seen outside their band, under an activation of which that was told.
+create table policy_band_outside (
+    activation bigint primary key references policy_activations,
+    seen_at timestamptz not null
+) with (fillfactor = 50);
 
 -- The second pair of eyes (functions/76_policy_proposals.sql). What was proposed to be the active policy, by which API key, in place of which
 -- activation. A text that nobody approves is no policy: it stands here only.

@@ -160,7 +160,7 @@ def test_a_version_that_never_was_cannot_be_shown(database: str, tmp_path: Path)
 
 def test_a_rollback_goes_back_to_the_policy_before_and_a_second_one_undoes_it(database: str, tmp_path: Path) -> None:
     none = paynow(tmp_path, database, "policy", "rollback")
-    assert (none.code, none.err) == (1, "paynow: no other policy was ever active\n")
+    assert (none.code, none.err) == (1, "paynow: there is no earlier policy to return to: see paynow policy history\n")
     shipped = paynow(tmp_path, database, "policy", "activate").out.split()[0]
     ours = paynow(tmp_path, database, "policy", "activate", write(tmp_path, RULE)).out.split()[0]
     assert paynow(tmp_path, database, "policy", "rollback").out.startswith(f"{shipped} is the active policy again")

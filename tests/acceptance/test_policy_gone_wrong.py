@@ -67,7 +67,7 @@ async def test_a_wrong_policy_is_told_once_by_two_workers_and_goes_back_by_itsel
         await meanwhile(lambda: len(service.lines("another policy is the active one")) == 2)
         assert await pay(service, numbers) == {"review": 30}
         (line,) = await meanwhile(lambda: service.lines("the decisions of the active policy have left their band"), within_s=WITHIN_S)
-        assert (line["level"], line["policy_version"], line["review_share"], line["action"]) == ("WARNING", wrong, 1.0, "rolled_back")
+        assert (line["level"], line["policy_version"], line["review_share"], line["rollback"]) == ("WARNING", wrong, 1.0, "done")
         await meanwhile(lambda: len(service.lines("another policy is the active one")) == 4)
         assert await pay(service, numbers) == {"allow": 30}
         told = paynow(tmp_path, database, "policy", "history", "--json").json()
@@ -91,7 +91,7 @@ async def test_without_being_asked_to_it_does_not_go_back(database: str, tmp_pat
         await meanwhile(lambda: service.lines("another policy is the active one"))
         await pay(service, numbers)
         (line,) = await meanwhile(lambda: service.lines("the decisions of the active policy have left their band"), within_s=WITHIN_S)
-        assert line["action"] == "told"
+        assert line["rollback"] == "not_wanted"
         assert execute(database, "select version from policies where active") == [(wrong,)]
         seen = await eventually_async(lambda: figures(service, watched=30), within_s=WITHIN_S)
         assert (seen["paynow_policy_outside_band"], seen['paynow_policy_share{decision="review"}']) == (1, 1)

@@ -16,7 +16,7 @@ from desk import POLICY, Desk, Gate, compiled, request_of, says
 
 from database import execute
 from paynow.clock import Clock
-from paynow.errors import ConfigurationFault, ConfigurationRefused
+from paynow.errors import ConfigurationFault, ConfigurationRefused, OutcomeUnknown
 from paynow.payments.policy_guard import AUTHOR, PolicyGuard
 from paynow.policy import Policy
 from paynow.settings import PolicyGuardSettings
@@ -24,6 +24,7 @@ from paynow.store import Store
 from paynow.store.audit import audit
 from paynow.store.records import WatchedPolicy
 from waiting import eventually_async, meanwhile
+from wire import wire_to
 
 GOOD = compiled(POLICY)
 OTHER = compiled(f"{POLICY}\n# another\n")
@@ -44,9 +45,14 @@ class Guards:
         self._stores: list[Store] = []
 
     def make(
-        self, settings: PolicyGuardSettings = SETTINGS, compile_text: Callable[..., Policy] = compiled, every_s: float = 0, late_s: float = 3.5
+        self,
+        settings: PolicyGuardSettings = SETTINGS,
+        compile_text: Callable[..., Policy] = compiled,
+        every_s: float = 0,
+        late_s: float = 3.5,
+        dsn: str | None = None,
     ) -> PolicyGuard:
-        self._stores.append(Store(self.dsn, acquire_timeout_s=5, statement_timeout_s=5))
+        self._stores.append(Store(dsn or self.dsn, acquire_timeout_s=5, statement_timeout_s=5))
         band = self._stores[-1].policy_band
         return PolicyGuard(band, compile_text, settings, WINDOW_S, self, Clock(), late_s=late_s, told=self._tell, every_s=every_s)
 
@@ -69,6 +75,13 @@ class Guards:
         rows = execute(self.dsn, "select type, subject, data from outbox where customer_id = 'paynow.policy' order by sequence")
         assert all(subject == data["policyVersion"] for _, subject, data in rows)
         return [(kind.removeprefix("paynow.policy."), subject, data["rolledBackTo"]) for kind, subject, data in rows]
+
+    @property
+    def rollbacks(self) -> list[str | None]:
+        """What each event that waits says of the way back."""
+        rows = execute(self.dsn, "select data->>'rollback' from outbox where customer_id = 'paynow.policy' order by sequence")
+        assert rows == execute(self.dsn, "select rollback from policy_band_crossings order by position")
+        return [said for (said,) in rows]
 
     @property
     def active(self) -> str:
@@ -122,6 +135,11 @@ def _activated(dsn: str, *, ago: str) -> None:
     )
 
 
+def _seen_outside(dsn: str, *, ago: float) -> None:
+    """As if the shares had last been seen outside so many seconds ago."""
+    execute(dsn, "update policy_band_outside set seen_at = clock_timestamp() - %s * interval '1 s'", ago)
+
+
 async def test_shares_that_leave_their_band_are_told_once_however_many_look_at_once(
     desk: Desk, pays: Pays, guards: Guards, database: str, logged: list[dict[str, Any]]
 ) -> None:
@@ -135,7 +153,9 @@ async def test_shares_that_leave_their_band_are_told_once_however_many_look_at_o
     assert guards.left == [False]
     assert guards.told == 1
     lines = [line for line in logged if line["level"] == "WARNING"]
-    assert [(line["policy_version"], line["count"], line["review_share"], line["action"]) for line in lines] == [(STRICT.version, 6, 1.0, "told")]
+    assert [(line["policy_version"], line["count"], line["review_share"], line["rollback"]) for line in lines] == [
+        (STRICT.version, 6, 1.0, "not_wanted")
+    ]
     assert guards.watched[-1] == (6, 6, 0, True)
     data = execute(database, "select data from outbox where customer_id = 'paynow.policy'")[0][0]
     told = ("decisions", "reviewShare", "reviewBand", "blockShare", "blockBand", "windowS")
@@ -262,9 +282,9 @@ async def test_decisions_of_an_earlier_activation_of_the_same_policy_do_not_coun
 
 
 async def test_what_is_activated_while_the_guard_makes_up_its_mind_stands(desk: Desk, pays: Pays, guards: Guards) -> None:
-    def compile_while_somebody_activates(text: str, origin: str) -> Policy:
+    def compile_while_somebody_activates(text: str, origin: str, *, run_examples: bool) -> Policy:
         execute(guards.dsn, "select activate_policy(%s, %s, 'a person', 'activated', null)", OTHER.version, OTHER.text)
-        return compiled(text, origin)
+        return compiled(text, origin, run_examples=run_examples)
 
     await activate(desk, STRICT)
     await pays(4)
@@ -323,7 +343,7 @@ async def test_the_first_policy_of_all_is_only_told(desk: Desk, pays: Pays, guar
 async def test_a_policy_before_that_does_not_fit_any_more_is_not_returned_to(
     desk: Desk, pays: Pays, guards: Guards, logged: list[dict[str, Any]]
 ) -> None:
-    def refuse(text: str, origin: str) -> Policy:
+    def refuse(text: str, origin: str, *, run_examples: bool) -> Policy:
         raise ConfigurationRefused([ConfigurationFault(origin, "", "does not fit")])
 
     await activate(desk, STRICT)
@@ -331,6 +351,7 @@ async def test_a_policy_before_that_does_not_fit_any_more_is_not_returned_to(
     await guards.make(compile_text=refuse).look()
     assert (guards.active, guards.left) == (STRICT.version, [False])
     assert [line["policy_version"] for line in logged if line["level"] == "ERROR"] == [GOOD.version]
+    assert guards.rollbacks == ["does_not_fit"]
 
 
 async def test_payments_under_way_keep_their_version(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
@@ -358,6 +379,7 @@ async def test_shares_that_come_back_are_told_and_told_anew_when_they_leave_agai
         desk.look = says(said)
         await pays(count)
         await guard.look()
+        _seen_outside(guards.dsn, ago=WINDOW_S)
     assert [kind for kind, *_ in guards.events] == ["band_left", "band_returned", "band_left"]
     assert guards.left == [False, False]
 
@@ -370,7 +392,9 @@ async def test_an_event_whose_telling_is_repeated_is_told_once(desk: Desk, pays:
     event_id = "01a20cff-9088-7128-a24b-d23f08244ad5"
     data = json.dumps({"policyVersion": STRICT.version, "rolledBackTo": GOOD.version})
     for _ in range(2):
-        came = await desk.store.policy_band.cross(seen, event_id, "paynow.policy.band_left", data, outside=True, back_to=GOOD.version, author=AUTHOR)
+        came = await desk.store.policy_band.cross(
+            seen, event_id, "paynow.policy.band_left", data, outside=True, rollback="done", back_to=GOOD.version, author=AUTHOR
+        )
         assert came == "told"
     assert len(guards.events) == 1
     assert guards.history[-1] == (GOOD.version, "rolled_back")
@@ -468,3 +492,131 @@ async def test_the_history_of_crossings_cannot_be_changed(desk: Desk, pays: Pays
     for change in ("update policy_band_crossings set outside = false", "delete from policy_band_crossings", "truncate policy_band_crossings"):
         with pytest.raises(psycopg2.errors.RestrictViolation):
             execute(database, change)
+
+
+async def test_the_way_back_skips_a_policy_that_never_proved_good(desk: Desk, pays: Pays, guards: Guards) -> None:
+    """A mistake and its hasty repair: the repair is not undone into the mistake."""
+    await activate(desk, STRICTER)
+    await activate(desk, STRICT)
+    await pays(4)
+    await guards.make().look()
+    assert guards.history[-1] == (GOOD.version, "rolled_back")
+
+
+async def test_the_way_back_leads_to_a_policy_that_stood_long_enough(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
+    await activate(desk, OTHER)
+    _activated(database, ago="11 minutes")
+    await activate(desk, STRICT)
+    await pays(4)
+    await guards.make().look()
+    assert guards.history[-1] == (OTHER.version, "rolled_back")
+
+
+async def test_without_a_good_policy_the_guard_only_tells(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
+    """The one before was told outside its band, however long it stood."""
+    guard = guards.make()
+    desk.look = says("review")
+    await pays(4)
+    await guard.look()
+    await activate(desk, STRICT)
+    await pays(4)
+    await guard.look()
+    assert (guards.active, guards.left) == (STRICT.version, [False, False])
+    assert guards.rollbacks == ["not_an_activation", "none_good"]
+
+
+@pytest.mark.parametrize(("ago", "said"), [("11 minutes", "late"), ("1 minute", "done")])
+async def test_the_event_says_what_became_of_the_way_back(desk: Desk, pays: Pays, guards: Guards, database: str, ago: str, said: str) -> None:
+    await activate(desk, STRICT)
+    _activated(database, ago=ago)
+    await pays(4)
+    await _look_until_complete(guards.make())
+    assert guards.rollbacks == [said]
+
+
+async def test_a_persons_rollback_does_not_lead_to_what_the_guard_has_taken_back(desk: Desk, pays: Pays, guards: Guards) -> None:
+    await activate(desk, OTHER)
+    await activate(desk, STRICT)
+    await pays(4)
+    await guards.make().look()
+    assert guards.active == GOOD.version
+    found = await desk.store.administration.policy_to_return_to()
+    assert found is not None
+    assert found.version == OTHER.version
+
+
+async def test_the_examples_of_the_policy_to_return_to_do_not_keep_it_away(desk: Desk, pays: Pays, guards: Guards) -> None:
+    """They were true of the tools of their time; only its fitness for the tools of today matters."""
+    asked: list[bool] = []
+
+    def compile_text(text: str, origin: str, *, run_examples: bool = True) -> Policy:
+        asked.append(run_examples)
+        return compiled(text, origin, run_examples=run_examples)
+
+    await activate(desk, STRICT)
+    await pays(4)
+    await guards.make(compile_text=compile_text).look()
+    assert (guards.active, asked) == (GOOD.version, [False])
+
+
+async def test_shares_at_the_edge_are_not_told_back_until_they_were_inside_for_a_window(
+    desk: Desk, pays: Pays, guards: Guards, database: str
+) -> None:
+    guard = guards.make(replace(SETTINGS, roll_back=False))
+    for said, count in (("review", 4), ("allow", 5), ("review", 2), ("allow", 3)):
+        desk.look = says(said)
+        await pays(count)
+        await guard.look()
+    assert [kind for kind, *_ in guards.events] == ["band_left"]
+    _seen_outside(database, ago=WINDOW_S - 10)
+    await guards.make(replace(SETTINGS, roll_back=False)).look()
+    assert len(guards.events) == 1, "not yet a whole window"
+    _seen_outside(database, ago=WINDOW_S)
+    await guards.make(replace(SETTINGS, roll_back=False)).look()
+    assert [kind for kind, *_ in guards.events] == ["band_left", "band_returned"], "another process knows it as well"
+
+
+async def test_each_look_that_sees_the_shares_outside_begins_the_window_anew(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
+    guard = guards.make(replace(SETTINGS, roll_back=False))
+    desk.look = says("review")
+    await pays(4)
+    await guard.look()
+    _seen_outside(database, ago=WINDOW_S)
+    await guard.look()
+    desk.look = says("allow")
+    await pays(12)
+    await guard.look()
+    assert [kind for kind, *_ in guards.events] == ["band_left"]
+
+
+async def test_a_telling_whose_answer_was_lost_is_made_up_for_at_the_next_look(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
+    """It was committed: without that no metric, no warning and no relay would ever hear of it, for nobody else tells it."""
+    await activate(desk, STRICT)
+    await pays(4)
+    async with wire_to(database) as wire:
+        guard = guards.make(dsn=wire.dsn)
+        wire.lose_answers("cross_policy_band", times=2)
+        with pytest.raises(OutcomeUnknown):
+            await guard.look()
+        await eventually_async(_is_active(guards, GOOD))
+        assert (guards.left, guards.told) == ([], 0)
+        await guard.look()
+        await guard.look()
+        await guards.close()
+    assert (guards.left, guards.told, len(guards.events)) == ([True], 1, 1)
+
+
+def _is_active(guards: Guards, policy: Policy) -> Callable[[], Any]:
+    async def active() -> bool:
+        return guards.active == policy.version
+
+    return active
+
+
+async def test_decisions_that_a_tools_failure_had_a_part_in_do_not_count(desk: Desk, pays: Pays, guards: Guards, database: str) -> None:
+    """Else an outage soon after an activation would take a good policy back."""
+    await activate(desk, STRICT)
+    await pays(8)
+    execute(database, "update payments set degraded = true where payment_id in (select payment_id from payments limit 5)")
+    await guards.make().look()
+    assert (guards.watched, guards.events) == ([(3, 3, 0, False)], [])
