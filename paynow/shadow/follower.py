@@ -22,6 +22,8 @@ from paynow.store.shadows import Following, following
 DECISIONS_AT_ONCE = 200
 """Of one turn: a fraction of a second's work, and less than a megabyte of answers."""
 LOOK_EVERY_S = 0.5
+OUTPUT, ERRORS = 1, 2
+"""File descriptors. The service reads the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def main() -> None:
     """Until the service ends. What ends it before is told to the service by its name: the text of an error may repeat what nobody should read."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _yield_the_processors()
-    to_service = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a plugin's module writes is nothing to the service
+    to_service = os.dup(OUTPUT)
+    os.dup2(ERRORS, OUTPUT)  # what a plugin's module writes is nothing to the service
     handover: Handover = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_service, name="service watch", daemon=True).start()
     try:

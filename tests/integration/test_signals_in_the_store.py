@@ -228,7 +228,7 @@ def of_before(folder: Path) -> Path:
     return older
 
 
-LATER = "shadow_rules, shadow_verdicts, shadow_policies, policy_verdicts, policy_proposals, policy_band_crossings, policy_slices"
+LATER = "shadow_rules, shadow_verdicts, shadow_policies, policy_verdicts, policy_proposals, policy_band_crossings, policy_band_outside, policy_slices"
 """What the migrations after it make, which are run again with it."""
 
 
