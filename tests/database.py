@@ -38,6 +38,12 @@ def server_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+MADE_ONCE = (
+    "shadow_rules, shadow_verdicts, shadow_policies, policy_verdicts, policy_proposals, policy_band_crossings, policy_band_outside, policy_slices"
+)
+"""Tables of migrations that are one transaction each, for tests that run those before again, which may stop anywhere."""
+
+
 def execute(dsn: str, statement: str, *parameters: object) -> list[tuple]:
     """Runs one statement by itself, in a connection of its own; its rows, if it has any."""
     with closing(psycopg2.connect(dsn)) as connection:
