@@ -126,9 +126,7 @@ class Pool:
             raise
         finally:
             self._observe(step, time.monotonic() - started, outcome)
-            if task.cancelling() > cancellations:
-                # `asyncio.wait_for`, which aiopg uses, swallows one that races with a result or an error on CPython 3.11 (gh-86296).
-                raise asyncio.CancelledError
+            _heed_cancellation(cancellations)
 
     async def read(self, step: str, statement: str, parameters: Parameters = ()) -> list[Row]:
         """As `call`, for a statement that changes nothing: there is no outcome to be unknown, so what `call` says of it is `StoreUnavailable`."""
@@ -146,7 +144,9 @@ class Pool:
         cancellations = _current_task().cancelling()
         link = await self._connect()
         try:
+            _heed_cancellation(cancellations)
             await link.cursor.execute(f"listen {channel}")
+            _heed_cancellation(cancellations)
 
             async def notice(within_s: float) -> None:
                 with suppress(TimeoutError):
@@ -338,6 +338,12 @@ def _current_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
+
+
+def _heed_cancellation(cancellations: int) -> None:
+    """Raises one that came since: `asyncio.wait_for`, which aiopg uses, swallows one that races with a result on CPython 3.11 (gh-86296)."""
+    if _current_task().cancelling() > cancellations:
+        raise asyncio.CancelledError
 
 
 def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
