@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from paynow.plugin_api import Field
 from paynow.policy import Policy, compile_policy
 from paynow.shadow.judging import judge
-from paynow.store.shadows import Following, following
+from paynow.store.shadows import Counted, Following, following
 
 DECISIONS_AT_ONCE = 200
 """Of one turn: a fraction of a second's work, and less than a megabyte of answers."""
@@ -43,22 +44,22 @@ def follow(handover: Handover) -> None:
     }
     with following(handover.dsn) as session:
         while True:
-            if not (session.anything_new(list(candidates)) and take_turn(session, candidates, handover.tools)):
-                time.sleep(LOOK_EVERY_S)
+            if not take_turn(session, candidates, handover.tools):
+                time.sleep(LOOK_EVERY_S * random.uniform(0.5, 1))  # others who read along come to be apart
 
 
 def take_turn(
     session: Following, candidates: Mapping[str, Policy], tools: Mapping[str, Mapping[str, Field]], decisions_max: int = DECISIONS_AT_ONCE
 ) -> int:
-    """Judges the decisions that come next, for those candidates that no other process is at; how many there were."""
-    with session.turn(list(candidates), decisions_max) as (readers, decisions):
-        for reader in readers:
-            ours = [decision for position, decision in decisions if position > reader.position]
-            if ours:
-                judged = judge(ours, candidates[reader.version], tools)
-                counted = {"decisions": judged.decisions, "unreadable": judged.unreadable}
-                session.add(reader.version, judged.verdicts, judged.rules, read_to=decisions[-1][0], **counted)
-    return len(decisions)
+    """Judges the decisions that come next and counts them; how many they were, 0 if there are none or if somebody else has counted meanwhile."""
+    readers, decisions = session.next(list(candidates), decisions_max)
+    counted = []
+    for reader in readers:
+        ours = [decision for position, decision in decisions if position > reader.position]
+        if ours:
+            judged = judge(ours, candidates[reader.version], tools)
+            counted.append(Counted(reader, judged.verdicts, judged.rules, decisions[-1][0], judged.decisions, judged.unreadable))
+    return len(decisions) if session.count(counted) else 0
 
 
 def _yield_the_processors() -> None:

@@ -103,6 +103,7 @@ class ShadowProcess:
             process.stdin.close()
             with suppress(ProcessLookupError):
                 process.kill()
+            await process.stdout.read()  # asyncio sees no end of a process whose pipe is full
             await process.wait()
 
 

@@ -56,6 +56,17 @@ class RuleCount(NamedTuple):
     unknown: int
 
 
+class Counted(NamedTuple):
+    """What the decisions beyond a reader's position, up to `read_to`, came to under its policy."""
+
+    reader: Reader
+    verdicts: Sequence[VerdictCount]
+    rules: Sequence[RuleCount]
+    read_to: Position
+    decisions: int
+    unreadable: int
+
+
 class ReadBehind(NamedTuple):
     """One policy as a whole. `behind_s` is the age of the oldest decision that it has not read, 0 if it has read all."""
 
@@ -78,53 +89,60 @@ class ShadowCount(NamedTuple):
     amount_minor: Decimal
 
 
+class _Overtaken(Exception):
+    """A policy is not where it was when the decisions were read."""
+
+
 class Following:
-    """The session of who reads along. Each step is a transaction, and several processes may be at it: one at a time reads for a policy."""
+    """The session of who reads along. Several processes may be at it: of those that read the same decisions one counts them.
+
+    No transaction is open while decisions are judged: that takes long where the processors are busy, and would hold up whoever waits for the oldest.
+    """
 
     def __init__(self, connection: pg.connection) -> None:
         self._connection = connection
         self._queries = load_queries(folder("sql") / "queries")
         connection.set_session(isolation_level="READ COMMITTED")
 
-    def anything_new(self, versions: Sequence[str]) -> bool:
-        """Whether a decision waits for one of these policies; looks only."""
+    def next(self, versions: Sequence[str], decisions_max: int) -> tuple[list[Reader], list[tuple[Position, PastDecision]]]:
+        """Where these policies are, and the decisions that come next for the one that is furthest behind. Nothing is held afterwards."""
         with self._connection:
-            readers = self._readers("shadow_positions", versions)
-            return bool(readers and self._decisions(min(reader.position for reader in readers), readers, 1))
+            readers = self._readers(versions)
+            return readers, self._decisions(readers, decisions_max) if readers else []
 
-    @contextmanager
-    def turn(self, versions: Sequence[str], decisions_max: int) -> Iterator[tuple[list[Reader], list[tuple[Position, PastDecision]]]]:
-        """The policies that are ours for the length of the block, and the decisions that come next for the one that is furthest behind.
+    def count(self, counted: Sequence[Counted]) -> bool:
+        """Stores what decisions came to and how far each policy has read, all or nothing; False if somebody else has counted for one meanwhile."""
+        try:
+            with self._connection:
+                for one in sorted(counted, key=lambda one: one.reader.version):
+                    self._count(one)
+        except _Overtaken:
+            return False
+        return True
 
-        What is added in the block is committed at its end, all or nothing.
-        """
-        with self._connection:
-            readers = self._readers("shadow_lock", versions)
-            first = min((reader.position for reader in readers), default=None)
-            yield readers, self._decisions(first, readers, decisions_max) if first is not None else []
-
-    def add(
-        self, version: str, verdicts: Sequence[VerdictCount], rules: Sequence[RuleCount], *, read_to: Position, decisions: int, unreadable: int
-    ) -> None:
-        """Within a turn: what decisions up to `read_to` came to under a policy."""
-        if verdicts:
-            columns = [list(column) for column in zip(*verdicts, strict=True)]
+    def _count(self, one: Counted) -> None:
+        version, before = one.reader.version, one.reader.position
+        places = {"read_to": str(one.read_to.settled_by), "read_to_payment": one.read_to.payment_id}
+        places |= {"read_before": str(before.settled_by), "read_before_payment": before.payment_id}
+        if not self._do("shadow_advance", {"version": version, **places, "decisions": one.decisions, "unreadable": one.unreadable}):
+            raise _Overtaken
+        if one.verdicts:
+            columns = [list(column) for column in zip(*one.verdicts, strict=True)]
             names = ("policy_versions", "recorded", "candidates", "currencies", "decisions", "unsure", "amounts_minor")
             self._do("shadow_verdicts_add", {"version": version, **dict(zip(names, columns, strict=True))})
-        if rules:
-            ids, fired, unknown = (list(column) for column in zip(*rules, strict=True))
+        if one.rules:
+            ids, fired, unknown = (list(column) for column in zip(*one.rules, strict=True))
             self._do("shadow_rules_add", {"version": version, "rules": ids, "fired": fired, "unknown": unknown})
-        place = {"read_to": str(read_to.settled_by), "read_to_payment": read_to.payment_id}
-        self._do("shadow_advance", {"version": version, **place, "decisions": decisions, "unreadable": unreadable})
 
-    def _readers(self, query: str, versions: Sequence[str]) -> list[Reader]:
-        rows = self._do(query, {"versions": list(versions)})
+    def _readers(self, versions: Sequence[str]) -> list[Reader]:
+        rows = self._do("shadow_positions", {"versions": list(versions)})
         if any(restored for *_, restored in rows):
             self._do("shadow_restart", {})
-            rows = self._do(query, {"versions": list(versions)})
+            rows = self._do("shadow_positions", {"versions": list(versions)})
         return [Reader(version, Position(int(read_to), payment_id), since) for version, read_to, payment_id, since, _ in rows]
 
-    def _decisions(self, beyond: Position, readers: Sequence[Reader], decisions_max: int) -> list[tuple[Position, PastDecision]]:
+    def _decisions(self, readers: Sequence[Reader], decisions_max: int) -> list[tuple[Position, PastDecision]]:
+        beyond = min(reader.position for reader in readers)
         rows = self._do(
             "shadow_decisions",
             {

@@ -11,11 +11,6 @@ select begun.version, u.rule, u.place from begun, unnest(%(rules)s::text[]) with
 select version, read_to::text, read_to_payment::text, counted_from, settled_elsewhere(read_to)
 from shadow_policies where version = any(%(versions)s) order by version
 
--- name: shadow_lock
--- The same, of those that nobody else is at, and nobody else can be at until the transaction ends.
-select version, read_to::text, read_to_payment::text, counted_from, settled_elsewhere(read_to)
-from shadow_policies where version = any(%(versions)s) order by version for update skip locked
-
 -- name: shadow_restart
 -- The database was restored into another cluster: what it brought along was read there, and what comes from now on is read here.
 update shadow_policies
@@ -44,11 +39,12 @@ from unnest(%(rules)s::text[], %(fired)s::bigint[], %(unknown)s::bigint[]) u (ru
 where r.version = %(version)s and r.rule = u.rule
 
 -- name: shadow_advance
--- A policy has read so many decisions more.
+-- A policy has read so many decisions more, if it is still where it was.
 update shadow_policies
 set read_to = %(read_to)s::xid8, read_to_payment = %(read_to_payment)s::uuid,
     decisions = decisions + %(decisions)s, unreadable = unreadable + %(unreadable)s
-where version = %(version)s
+where version = %(version)s and read_to = %(read_before)s::xid8 and read_to_payment = %(read_before_payment)s::uuid
+returning version
 
 -- name: shadow_policies
 -- Policies that read or ever read behind the active one, with how old the oldest decision is that each has not read; the newest first.

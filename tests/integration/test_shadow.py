@@ -16,7 +16,7 @@ from paynow.policy import Policy, compile_policy
 from paynow.resources import folder
 from paynow.shadow.follower import take_turn
 from paynow.store import Store
-from paynow.store.shadows import Following, Position, VerdictCount, following
+from paynow.store.shadows import Counted, Following, Position, VerdictCount, following
 
 POLICY = (folder("config") / "policy.toml").read_text(encoding="utf-8")
 TOOLS = {name: tool.output for name, tool in built_in("get_balance", "get_risk_signals").items()}
@@ -55,8 +55,8 @@ async def _begin(dsn: str, candidates: dict[str, Policy]) -> None:
 def read_all(session: Following, candidates: dict[str, Policy], at_once: int = 150) -> int:
     """Turns until nothing is new; how many decisions were read."""
     read = 0
-    while session.anything_new(list(candidates)):
-        read += take_turn(session, candidates, TOOLS, at_once)
+    while turn := take_turn(session, candidates, TOOLS, at_once):
+        read += turn
     return read
 
 
@@ -112,15 +112,16 @@ def test_what_is_settled_first_but_committed_last_is_not_missed(database: str, s
 def test_a_turn_that_dies_counts_nothing_and_the_next_counts_it_once(database: str, session: Following, monkeypatch: pytest.MonkeyPatch) -> None:
     candidates = begin(database, CANDIDATE, OTHER)
     copy_decisions(database, 120, POLICY)
-    add, added = session.add, []
+    do, advanced = session._do, []
 
-    def dying(version: str, *arguments: object, **named: object) -> None:
-        add(version, *arguments, **named)
-        added.append(version)
-        if len(added) == len(candidates):
-            raise KeyboardInterrupt
+    def dying(name: str, parameters: object) -> list[tuple]:
+        if name == "shadow_advance":
+            advanced.append(name)
+            if len(advanced) == len(candidates):
+                raise KeyboardInterrupt
+        return do(name, parameters)
 
-    monkeypatch.setattr(session, "add", dying)
+    monkeypatch.setattr(session, "_do", dying)
     with pytest.raises(KeyboardInterrupt):
         take_turn(session, candidates, TOOLS)
     assert set(totals(database).values()) == {0}
@@ -130,15 +131,27 @@ def test_a_turn_that_dies_counts_nothing_and_the_next_counts_it_once(database: s
     assert set(totals(database).values()) == {120}
 
 
-def test_two_that_read_along_share_the_work(database: str, session: Following) -> None:
-    candidates = begin(database, CANDIDATE)
+def test_of_two_that_read_the_same_decisions_one_counts_them(database: str, session: Following) -> None:
+    candidates = begin(database, CANDIDATE, OTHER)
     copy_decisions(database, 100, POLICY)
-    with following(database) as other, session.turn(list(candidates), 10) as (readers, decisions):
-        assert (len(readers), len(decisions)) == (1, 10)
-        with other.turn(list(candidates), 10) as (theirs, nothing):
-            assert (theirs, nothing) == ([], [])
+    with following(database) as other:
+        read = session.next(list(candidates), 60)
+        assert other.next(list(candidates), 60) == read, "nothing is held while decisions are judged"
+        place = read[1][-1][0]
+        counted = [Counted(reader, [], [], place, 60, 0) for reader in read[0]]
+        assert session.count(counted)
+        assert not other.count(counted)
     read_all(session, candidates)
-    assert list(totals(database).values()) == [100]
+    assert set(totals(database).values()) == {100}
+
+
+def test_no_transaction_is_open_while_decisions_are_judged(database: str, session: Following) -> None:
+    """Judging takes as long as the processors let it, and whoever waits for the oldest transaction would wait for it."""
+    candidates = begin(database, CANDIDATE)
+    copy_decisions(database, 20, POLICY)
+    session.next(list(candidates), 10)
+    state = "select state, backend_xid, backend_xmin from pg_stat_activity where application_name = 'paynow shadow'"
+    assert execute(database, state) == [("idle", None, None)]
 
 
 def test_a_policy_that_comes_later_begins_later_and_one_that_left_goes_on_where_it_was(database: str, session: Following) -> None:
@@ -192,9 +205,9 @@ def test_the_index_serves_the_reading_of_a_large_table(database: str, session: F
     copy_decisions(database, 3_000, POLICY)
     execute(database, "analyze payments")
     (version,) = candidates
-    with session.turn([version], 1) as (_, decisions):
-        place: Position = decisions[0][0]
-        session.add(version, [VerdictCount("p", "allow", "allow", "USD", 1, 0, 5)], [], read_to=place, decisions=1, unreadable=0)
+    readers, decisions = session.next([version], 1)
+    place: Position = decisions[0][0]
+    assert session.count([Counted(readers[0], [VerdictCount("p", "allow", "allow", "USD", 1, 0, 5)], [], place, 1, 0)])
     named = {
         "read_to": str(place.settled_by),
         "read_to_payment": place.payment_id,
