@@ -59,6 +59,7 @@ ALLOWED: Mapping[str, Check] = {
     # limits and events
     "kind": shapes.word,
     "action": shapes.word,
+    "duty": shapes.word,
     "rollback": shapes.word,
     "backend": shapes.word,
     "event_id": shapes.uuid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 from uuid import UUID
 
@@ -11,8 +11,8 @@ from loguru import logger
 
 from paynow.agent import Agent, Deadline, Trace
 from paynow.clock import Clock
-from paynow.errors import Refusal
 from paynow.payments.decide import Decide
+from paynow.payments.duties import see_to
 from paynow.payments.recorded import read_answer
 from paynow.payments.reservations import Reservations
 from paynow.payments.staged_cases import StagedCases
@@ -73,17 +73,8 @@ class Completer:
         duties = (self.finish_claims, self.expire_reservations, self.open_cases, self.forget_keys)
         while True:
             for duty in duties:
-                await self._do(duty)
+                await see_to(duty.__name__, duty)
             await self._clock.sleep(self._every_s)
-
-    async def _do(self, duty: Callable[[], Awaitable[int]]) -> None:
-        try:
-            await duty()
-        except Refusal as refusal:
-            logger.bind(error=refusal.code).warning("the completer waits for the store")
-        except Exception as error:
-            # A fault in one duty must not end the others.
-            logger.bind(error=type(error).__name__).opt(exception=True).error("the completer failed at a duty")
 
     async def finish_claims(self) -> int:
         """Decides the payments whose process died; returns how many."""

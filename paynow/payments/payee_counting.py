@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from loguru import logger
-
 from paynow.clock import Clock
-from paynow.errors import Refusal
+from paynow.payments.duties import see_to
 from paynow.store.payees import Payees
 
 BATCH_MAX = 200
@@ -32,12 +30,7 @@ class PayeeCounting:
     async def run(self) -> None:
         """Goes on until it is cancelled; trouble with the store is waited out."""
         while True:
-            try:
-                await self.catch_up()
-            except Refusal as refusal:
-                logger.bind(error=refusal.code).warning("the counting of payees waits for the store")
-            except Exception as error:
-                logger.bind(error=type(error).__name__).opt(exception=True).error("the counting of payees failed")
+            await see_to("count_payees", self.catch_up)
             await self._clock.sleep(self._every_s)
 
     async def catch_up(self) -> int:

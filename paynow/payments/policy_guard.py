@@ -14,6 +14,7 @@ from loguru import logger
 from paynow.clock import Clock, rfc3339
 from paynow.errors import ConfigurationRefused, OutcomeUnknown, Refusal
 from paynow.ids import new_id
+from paynow.payments.duties import see_to
 from paynow.payments.policy_versions import Compile
 from paynow.settings import PolicyGuardSettings
 from paynow.store.policy_band import PolicyBand
@@ -90,14 +91,12 @@ class PolicyGuard:
     async def run(self) -> None:
         """Goes on until it is cancelled; trouble with the store is waited out."""
         while True:
-            try:
-                while await self.look():
-                    pass
-            except Refusal as refusal:
-                logger.bind(error=refusal.code).warning("the policy guard waits for the store")
-            except Exception as error:  # whatever it is: who does not look lets a wrong policy decide on
-                logger.bind(error=type(error).__name__).opt(exception=True).error("the policy guard failed")
+            await see_to("watch_policy", self._look_at_all)
             await self._clock.sleep(self._every_s)
+
+    async def _look_at_all(self) -> None:
+        while await self.look():
+            pass
 
     async def look(self) -> bool:
         """Looks once, and judges if the counting fell to this process and is done. Whether more is to be counted. Raises the store's refusals."""

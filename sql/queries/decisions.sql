@@ -1,9 +1,9 @@
 -- name: claim
--- Claims keys, and reads what the built-in tools would ask next (functions/55_claim_and_see.sql).
+-- Claims keys, and reads what the built-in tools would ask next (functions/55_claim_with_signals.sql).
 select ordinal, outcome, payment_id::text, policy_version, answer, remaining, wait_s, reset_s,
     available, reserved, attempts, attempted, allowed, allowed_count, allowed_mean, payee_known, payee_list, customer_list,
     failed_attempts, usual_count, usual_mean, usual_deviation, since_allowed_s, customer_age_s, payee_known_s, payee_age_s, payee_customers
-from claim_and_see(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+from claim_with_signals(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: settle
 -- Settles decided payments (functions/30_settle.sql).

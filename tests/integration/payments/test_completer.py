@@ -226,7 +226,7 @@ async def test_it_goes_on_with_its_other_duties_and_with_the_next_round_after_a_
     execute(database, "alter table idempotency_keys rename to gone")
     async with looking(desk):
         await meanwhile(lambda: balance(database, "c_1") == (10_000, 0))
-        assert [line["error"] for line in logged if line["message"] == "the completer waits for the store"][:1] == ["internal"]
+        assert [line["error"] for line in logged if line["message"] == "a duty waits for the store"][:1] == ["internal"]
         execute(database, "alter table gone rename to idempotency_keys")
         await meanwhile(lambda: execute(database, PROCESSING) == [(0,)])
 
@@ -239,7 +239,7 @@ async def test_a_fault_in_one_duty_does_not_end_the_others(desk_of: DeskOf, data
     execute(database, "update idempotency_keys set claimed_at = claimed_at - interval '2 hours'")
     async with looking(desk):
         await meanwhile(lambda: execute(database, "select count(*) from idempotency_keys") == [(0,)])
-    assert "the completer failed at a duty" in [line["message"] for line in logged if line["level"] == "ERROR"]
+    assert "a duty failed" in [line["message"] for line in logged if line["level"] == "ERROR"]
 
 
 async def test_it_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
@@ -255,7 +255,7 @@ async def test_it_waits_for_a_server_that_is_away_and_goes_on_when_it_is_back(
         await meanwhile(lambda: len(desk.time.slept_s) > 2)
         await asyncio.to_thread(own_server.start)
         await meanwhile(lambda: desk.told)
-    assert {line["level"] for line in logged if line["message"] == "the completer waits for the store"} == {"WARNING"}
+    assert {line["level"] for line in logged if line["message"] == "a duty waits for the store"} == {"WARNING"}
 
 
 @pytest.mark.parametrize("where", ["asleep", "at a tool", "at the store"])

@@ -319,6 +319,26 @@ async def test_hundreds_of_cancellations_at_any_moment_lose_no_connection(pool_o
         assert await asyncio.gather(*(pool.call("next", "select 1") for _ in range(9))) == [[(1,)]] * 9
 
 
+async def test_who_gives_up_listening_at_any_moment_has_ended(pool_of: Callable[..., Pool]) -> None:
+    """A cancellation that is lost while the connection is made would leave a service that cannot stop."""
+    pool = pool_of(1)
+
+    async def listen() -> None:
+        async with pool.listening("news") as notice:
+            await notice(LONG_S)
+
+    async def give_up(turns: int) -> None:
+        listening = asyncio.create_task(listen())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        ended_in_time, _ = await asyncio.wait({listening}, timeout=SOON_S)
+        assert ended_in_time, f"cancelled after {turns} turns of the loop"
+
+    for start in range(150):
+        await asyncio.gather(*(give_up(turns) for turns in range(start, start + 200, 10)))
+
+
 async def test_what_postgresql_refuses_is_a_fault_and_the_connection_stays(pool_of: Callable[..., Pool]) -> None:
     pool = pool_of(1)
     pid = await pid_of(pool)

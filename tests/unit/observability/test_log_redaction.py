@@ -134,7 +134,24 @@ SAMPLES = {
     "logger": "aiohttp.web",
     "file": "policy.toml",
 }
-WORDS = {"rule", "tool", "step", "outcome", "kind", "action", "rollback", "backend", "sink", "signal", "state", "source", "plugin", "hook", "setting"}
+WORDS = {
+    "rule",
+    "tool",
+    "step",
+    "outcome",
+    "kind",
+    "action",
+    "duty",
+    "rollback",
+    "backend",
+    "sink",
+    "signal",
+    "state",
+    "source",
+    "plugin",
+    "hook",
+    "setting",
+}
 
 
 @pytest.mark.parametrize("name", sorted(ALLOWED))

@@ -3,7 +3,7 @@
 -- their own, so they see this attempt. They follow as rows with the outcome `seen`.
 -- Of two claims of one customer at once the second reads when the first is committed, so that they see each other: both write the customer's bucket of
 -- rate_limits before they read; without a limit they take a lock of the customer's name in its place. Their rows of attempts may be two, one a currency.
-create or replace function claim_and_see(
+create or replace function claim_with_signals(
     p_customer text[], p_key text[], p_fingerprint bytea[], p_payment uuid[], p_token uuid[],
     p_payee text[], p_amount bigint[], p_currency text[], p_request text[], p_policy text[],
     p_lease interval, p_rate double precision, p_burst integer, p_durable boolean
@@ -56,7 +56,7 @@ begin
     return query
     select s.ordinal, s.outcome, s.payment_id, s.policy_version, s.answer, s.remaining, s.wait_s, s.reset_s,
         s.available, s.reserved, s.attempts, s.attempted, s.allowed, s.allowed_count, s.allowed_mean, s.payee_known, s.payee_list, s.customer_list
-    from claim_and_see(p_customer, p_key, p_fingerprint, p_payment, p_token, p_payee, p_amount, p_currency, p_request, p_policy,
+    from claim_with_signals(p_customer, p_key, p_fingerprint, p_payment, p_token, p_payee, p_amount, p_currency, p_request, p_policy,
         p_lease, p_rate, p_burst, p_durable) s;
 end
 $$;
