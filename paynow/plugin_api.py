@@ -283,13 +283,32 @@ class DeliveryRefused(Exception):
     """A sink refuses an event for good: it goes to the dead letters instead of being tried again."""
 
 
+class DeliveryFailed(Exception):
+    """Of a batch, a sink without order could not deliver these events (by their ids, with what went wrong) and delivered all others.
+
+    They are tried again by themselves, later; those whose error is a `DeliveryRefused` go to the dead letters.
+    """
+
+    def __init__(self, errors: Mapping[str, Exception]) -> None:
+        super().__init__(f"{len(errors)} events")
+        self.errors = errors
+
+
+class SinkGone(Exception):
+    """Who received a sink's events has said that it wants no more: nothing is sent until somebody enables the sink again. Its events wait."""
+
+
 class EventSink(Protocol):
-    """Where events go. Delivery is at least once, under a stable event id, a customer's events in their sequence."""
+    """Where events go. Delivery is at least once, under a stable event id, a customer's events in their sequence.
+
+    A sink may say `ordered = False`: an event that failed then holds back no other, and it may raise `DeliveryFailed`.
+    """
 
     name: str
 
     async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Takes a batch of CloudEvents 1.0 (JSON format, as dicts). Returning means delivered; raising means try all of them again."""
+        """Takes a batch of CloudEvents 1.0 (JSON format, as dicts). Returning means delivered; raising means try all of them again,
+        but for `DeliveryRefused`, `DeliveryFailed` and `SinkGone`."""
 
     async def close(self) -> None:
         """Called once, when the relay has stopped."""
