@@ -119,7 +119,9 @@ def check_drained(stage: Stage, database: str) -> float:
     """Waits until no event waits for delivery and no claim is open; how long that took. Raises `Broken`."""
     began = time.monotonic()
     while left := stage.number(
-        database, "select (select count(*) from outbox) + (select count(*) from idempotency_keys where state = 'processing' limit 1)"
+        database,
+        "select (select count(*) from outbox) + (select coalesce(sum(p.last_place - g.place), 0) from event_progress g join event_partitions p "
+        "using (partition)) + (select count(*) from idempotency_keys where state = 'processing' limit 1)",
     ):
         if time.monotonic() - began > DRAINED_WITHIN_S:
             raise Broken(f"{left} events and claims of {database} are left")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,46 @@ def check(loaded: Loaded) -> Assembly:
     return Assembly(settings, plugins, plan, policy, tuple(shadow))
 
 
+def open_store(assembly: Assembly, dsn: str, metrics: Metrics) -> Store:
+    """The store as the configuration wants it."""
+    database = assembly.settings.database
+    return Store(
+        dsn,
+        connections_max=database.connections_max,
+        lanes=database.lanes,
+        batch_max=database.batch_max,
+        connect_timeout_s=database.connect_timeout_ms / 1000,
+        acquire_timeout_s=database.acquire_timeout_ms / 1000,
+        statement_timeout_s=database.statement_timeout_ms / 1000,
+        lease_s=assembly.settings.idempotency.lease_s,
+        claim_is_durable=any(planned.tool.outside for planned in assembly.plan.on_review),
+        observe=metrics.store_statement,
+        observe_batch=metrics.store_batch,
+    )
+
+
+def make_relay(assembly: Assembly, store: Store, metrics: Metrics, clock: Clock) -> Relay:
+    """A relay to the configured sinks, of which there is at least one."""
+    events = assembly.settings.events
+    return Relay(store.events, [*assembly.plugins.sinks.values()], metrics, poll_s=events.poll_ms / 1000, keep_s=events.keep_s, clock=clock)
+
+
+@asynccontextmanager
+async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
+    """Relays for as long as it lasts, in a process that serves nothing."""
+    asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
+    metrics = Metrics()
+    store = open_store(assembly, dsn, metrics)
+    relay = make_relay(assembly, store, metrics, Clock())
+    running = asyncio.create_task(relay.run(), name="relay")
+    try:
+        yield
+    finally:
+        await relay.stop(assembly.settings.server.shutdown_grace_s)
+        await asyncio.wait([running])
+        await store.close()
+
+
 class Service:
     """One running process of PayNow. `start` says on which port it listens; `stop` takes it apart in the reverse order.
 
@@ -141,7 +182,7 @@ class Service:
         settings, plugins, clock = self._settings, self._assembly.plugins, self._clock
         asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
         metrics = Metrics(self._shared)
-        store = self._open_store(metrics)
+        store = open_store(self._assembly, self._dsn, metrics)
         self._undo.append(store.close)
 
         policies = PolicyVersions(store.administration, self._assembly.compile, metrics, clock)
@@ -211,23 +252,6 @@ class Service:
             await self._undo.pop()()
         logger.info("stopped")
 
-    def _open_store(self, metrics: Metrics) -> Store:
-        database = self._settings.database
-        outside = any(planned.tool.outside for planned in self._assembly.plan.on_review)
-        return Store(
-            self._dsn,
-            connections_max=database.connections_max,
-            lanes=database.lanes,
-            batch_max=database.batch_max,
-            connect_timeout_s=database.connect_timeout_ms / 1000,
-            acquire_timeout_s=database.acquire_timeout_ms / 1000,
-            statement_timeout_s=database.statement_timeout_ms / 1000,
-            lease_s=self._settings.idempotency.lease_s,
-            claim_is_durable=outside,
-            observe=metrics.store_statement,
-            observe_batch=metrics.store_batch,
-        )
-
     def _agent(self, store: Store, metrics: Metrics) -> Agent:
         settings = self._settings.agent
         session = aiohttp.ClientSession(
@@ -276,12 +300,13 @@ class Service:
         )
 
     def _relay(self, store: Store, metrics: Metrics) -> Relay | None:
-        """None without sinks: events then wait in the outbox for a process that has some."""
-        sinks = list(self._assembly.plugins.sinks.values())
-        if not sinks:
+        """None without sinks, or if another process is to relay: events then wait in the outbox."""
+        if not self._settings.events.relay:
+            return None
+        if not self._assembly.plugins.sinks:
             logger.warning("no event sink is configured, events wait in the outbox until a service with sinks relays them")
             return None
-        relay = Relay(store.outbox, sinks, metrics, poll_s=self._settings.events.poll_ms / 1000, clock=self._clock)
+        relay = make_relay(self._assembly, store, metrics, self._clock)
         running = asyncio.create_task(relay.run(), name="relay")
 
         async def end() -> None:
@@ -358,4 +383,10 @@ class Service:
                 metrics.cases(*await store.cases.waiting())
             except Refusal as refusal:
                 logger.bind(error=refusal.code).debug("the cases that wait could not be counted")
+            try:
+                metrics.outbox(*await store.events.waiting())
+                for sink in await store.events.behind():
+                    metrics.sink_behind(*sink)
+            except Refusal as refusal:
+                logger.bind(error=refusal.code).debug("the events that wait could not be counted")
             await self._clock.sleep(CHORES_EVERY_S)

@@ -39,9 +39,15 @@ def server_folder() -> Iterator[Path]:
 
 
 MADE_ONCE = (
-    "shadow_rules, shadow_verdicts, shadow_policies, policy_verdicts, policy_proposals, policy_band_crossings, policy_band_outside, policy_slices"
+    "shadow_rules, shadow_verdicts, shadow_policies, policy_verdicts, policy_proposals, policy_band_crossings, policy_band_outside, policy_slices, "
+    "event_retries, event_progress, event_sinks, event_partitions, event_relays, event_log"
 )
 """Tables of migrations that are one transaction each, for tests that run those before again, which may stop anywhere."""
+
+
+ALL_DELIVERED = """select not exists (select from outbox)
+    and not exists (select from event_progress g join event_partitions p using (partition) where g.place < p.last_place)"""
+"""Whether every sink has every event, but for those that it gets later."""
 
 
 def execute(dsn: str, statement: str, *parameters: object) -> list[tuple]:
@@ -57,7 +63,7 @@ def contents(dsn: str) -> dict[str, list[str]]:
     """All rows of all tables, as text: equal to what it was before if nothing has changed. What follows the payments is left out."""
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("set transaction isolation level repeatable read")
-        cursor.execute("select tablename from pg_tables where schemaname = 'public' and tablename !~ '^(payees|payee_)'")
+        cursor.execute("select tablename from pg_tables where schemaname = 'public' and tablename !~ '^(payees|payee_|event_)'")
         tables = [name for (name,) in cursor.fetchall()]
         cursor.execute(" union all ".join(f"select '{table}', held::text from {table} held" for table in tables))
         found: dict[str, list[str]] = {table: [] for table in tables}

@@ -317,10 +317,11 @@ class TwoServices:
         return set(slots) <= set(rows)
 
     def events(self, customers: Sequence[str]) -> list[tuple[str, Event]]:
-        """Every event with its id, once: those that wait (asked first) and those that were delivered. None can slip through between."""
+        """Every event with its id, once: those that are kept (asked first) and those that were delivered. None can slip through between."""
         waiting = self.execute(
             "select event_id::text, customer_id, sequence, type, subject, coalesce(data ->> 'decision', data ->> 'reservation') "
-            "from outbox where customer_id = any (%s)",
+            "from (select event_id, customer_id, sequence, type, subject, data from outbox "
+            "union all select event_id, customer_id, sequence, type, subject, data from event_log) e where customer_id = any (%s)",
             list(customers),
         )
         self._read_deliveries()

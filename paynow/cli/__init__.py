@@ -19,6 +19,7 @@ COMMANDS = {
     "backtest": "Judge recorded decisions by another policy",
     "cases": "Work on reviews",
     "config": "Check and show the configuration",
+    "events": "See where events are, send them again",
     "explain": "Show how a payment was decided",
     "keys": "Create, list and revoke API keys",
     "lists": "Keep the allow and block lists",
@@ -26,6 +27,7 @@ COMMANDS = {
     "payments": "Send payments through a running service",
     "plugins": "Show plugins, write a new one",
     "policy": "Check, show and activate policies",
+    "relay": "Hand events to the sinks, without serving",
     "serve": "Serve payment decisions",
 }
 """Each command's name, which is also its module's, and what `paynow --help` says of it."""

@@ -1,4 +1,4 @@
-"""One sink's way through the outbox: hands it events in their order, remembers which it has, and waits longer after each failure.
+"""One sink's way: hands it its events in their order, tells the store which it has, and waits longer after each failure.
 
 Knows nothing of the other sinks, nor of where events come from.
 """
@@ -6,6 +6,7 @@ Knows nothing of the other sinks, nor of where events come from.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -13,14 +14,22 @@ from loguru import logger
 
 from paynow.clock import Clock
 from paynow.events.envelope import envelope
-from paynow.plugin_api import DeliveryRefused, EventSink
+from paynow.events.pace import RETRY_WAITS_S, backoff_s, retry_wait_s, until
+from paynow.events.source import EventSource
+from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone
 from paynow.store.records import StoredEvent
 
-BATCH_EVENTS_MAX = 100
+BATCH_EVENTS_MAX = 500
 DELIVER_MAX_S = 10.0
 CLOSE_MAX_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 30.0
+STORE_BACKOFF_FIRST_S = 0.2
+STORE_BACKOFF_MAX_S = 5.0
+LOOK_EVERY_S = 1.0
+"""So often a lane looks for events that nobody woke it for: those that are due to be tried again, those of partitions that came to its relay."""
+WHOLE_FAILURES_MAX = 3
+"""So often a batch of which nothing was delivered counts as an outage of a sink without order, before its events are let to their own retries."""
 ERROR_LENGTH_MAX = 500
 
 
@@ -31,66 +40,73 @@ class LaneMetrics(Protocol):
 
     def delivery_failed(self, sink: str) -> None: ...
 
+    def event_buried(self, sink: str) -> None: ...
+
 
 class _Failed(Exception):
     """A delivery that has to be tried again; the text is the class of what the sink raised."""
 
 
+class _Untold:
+    """What came of deliveries, until the store knows it."""
+
+    def __init__(self) -> None:
+        self.delivered: list[StoredEvent] = []
+        self.later: list[tuple[StoredEvent, float]] = []
+        self.refused: list[tuple[StoredEvent, str]] = []
+
+
 class Lane:
-    """At most one delivery at a time. `changed` is called whenever the relay may have something to do because of this lane."""
+    """At most one delivery at a time. `run` it in a task of its own, `wake` it when there are events, `stop` it at the end."""
 
     def __init__(
         self,
         sink: EventSink,
+        source: EventSource,
         metrics: LaneMetrics,
         *,
         clock: Clock,
         jitter: Callable[[], float],
-        changed: Callable[[], None],
         deliver_max_s: float = DELIVER_MAX_S,
     ) -> None:
         self.name = sink.name
-        self.has: set[int] = set()
-        """Positions that the sink has, or that lie with its dead letters."""
-        self.refused: dict[int, str] = {}
-        """Positions that the sink refused for good and why, until they lie with the dead letters."""
-        self.delivering = False
-        self.paused = False
-        """Set: the delivery that runs is the last, whatever else was begun with it."""
+        self._ordered = getattr(sink, "ordered", True)
         self._sink = sink
+        self._source = source
         self._metrics = metrics
         self._clock = clock
         self._jitter = jitter
-        self._changed = changed
         self._deliver_max_s = deliver_max_s
         self._batch_events = BATCH_EVENTS_MAX
         self._failures = 0
-        self._task: asyncio.Task[None] | None = None
+        self._store_failures = 0
+        self._took_at_s = -math.inf
+        self._untold = _Untold()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._resting = asyncio.Event()
 
-    def keep(self, positions: set[int]) -> None:
-        """Forgets all but these positions: the others have left the outbox."""
-        self.has &= positions
-        self.refused = {position: error for position, error in self.refused.items() if position in positions}
+    def wake(self) -> None:
+        """There may be events."""
+        self._wake.set()
 
-    def buried(self, position: int) -> None:
-        """A refused event lies with the dead letters now."""
-        del self.refused[position]
-        self.has.add(position)
+    async def pause(self, within_s: float) -> None:
+        """Begins no delivery until `resume`, and lets the one that runs end, for at most so many seconds."""
+        self._open.clear()
+        self._wake.set()
+        await until(self._resting, within_s, self._clock)
 
-    def advance(self, window: Sequence[StoredEvent]) -> None:
-        """Begins to deliver what the sink lacks, unless it is busy or waits after a failure."""
-        if self._task is not None:
-            return
-        lacking = [event for event in window if event.position not in self.has and event.position not in self.refused]
-        if lacking:
-            self.delivering = True
-            self._task = asyncio.create_task(self._advance(lacking))
-            self._task.add_done_callback(self._ended)
+    def resume(self) -> None:
+        """Goes on after `pause`."""
+        self._open.set()
 
-    def cancel(self) -> None:
-        """Ends the delivery or the waiting that goes on. The events of a delivery that is cut off count as not delivered."""
-        if self._task is not None:
-            self._task.cancel()
+    def stop(self) -> None:
+        """Lets `run` end when what it delivers now is delivered and told."""
+        self._stopping.set()
+        self._open.set()
+        self._wake.set()
 
     async def close(self) -> None:
         """Closes the sink, whatever it makes of it."""
@@ -98,57 +114,132 @@ class Lane:
         if error is not None:
             logger.bind(sink=self.name, error=type(error).__name__).error("event sink did not close")
 
-    def _ended(self, _task: asyncio.Task[None]) -> None:
-        self.delivering = False
-        self._task = None
-        self._changed()
+    async def run(self) -> None:
+        """Delivers until `stop` is called. Never ends because of the sink or the store."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                more = await self._pass()
+                self._store_failures = 0
+                wait_s = 0.0 if more else LOOK_EVERY_S
+            except _Failed as failed:
+                wait_s = self._failed(str(failed))
+            except Exception as error:
+                self._store_failures += 1
+                wait_s = backoff_s(self._store_failures, STORE_BACKOFF_FIRST_S, STORE_BACKOFF_MAX_S, self._jitter)
+                bound = logger.bind(sink=self.name, error=type(error).__name__, attempt=self._store_failures, wait_s=wait_s)
+                bound.warning("events cannot be read, trying again later")
+            await self._rest(wait_s)
 
-    async def _advance(self, events: Sequence[StoredEvent]) -> None:
+    async def _rest(self, seconds: float) -> None:
+        failing = self._failures or self._store_failures
+        self._resting.set()
+        await until(self._stopping if failing else self._wake, seconds, self._clock)
+        await self._open.wait()
+        self._resting.clear()
+
+    async def _pass(self) -> bool:
+        """Delivers the next fresh events and those that are due to be tried by themselves. Whether there may be more."""
+        await self._tell()
+        limit = self._batch_events
+        fresh = await self._source.pending(self.name, limit)
+        await self._hand_over(fresh)
+        due = await self._source.due(self.name, limit)
+        await self._hand_over(due)
+        return bool(fresh or due)
+
+    async def _hand_over(self, events: Sequence[StoredEvent]) -> None:
+        if not events:
+            return
         try:
-            while events and not self.paused:
-                batch, events = events[: self._batch_events], events[self._batch_events :]
-                await self._deliver(batch)
-                self._failures = 0
-                self._batch_events = min(BATCH_EVENTS_MAX, self._batch_events * 2)
-                self._changed()
-        except _Failed as failed:
-            await self._back_off(str(failed))
+            await self._deliver(events)
+            self._failures = 0
+            self._batch_events = min(BATCH_EVENTS_MAX, self._batch_events * 2)
+        finally:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Tells the store what came of deliveries, which may be told again; what failed or was refused first, so that none of it is lost."""
+        untold = self._untold
+        if untold.later:
+            await self._source.retry(self.name, untold.later)
+        if untold.refused:
+            await self._source.bury(self.name, untold.refused)
+        handled = [*untold.delivered, *(event for event, _ in (*untold.later, *untold.refused) if event.retry_id is None)]
+        if handled:
+            await self._source.delivered(self.name, handled)
+        for _ in untold.refused:
+            self._metrics.event_buried(self.name)
+        self._untold = _Untold()
 
     async def _deliver(self, events: Sequence[StoredEvent]) -> None:
         """Hands over a batch. One that is refused is halved until the refused events are found; the others are delivered, in order."""
         batch = [envelope(event) for event in events]
         error = await self._bounded(lambda: self._sink.deliver(batch), self._deliver_max_s)
         if error is None:
-            self.has.update(event.position for event in events)
-            self._metrics.events_delivered(self.name, len(events))
+            self._took(events)
+        elif isinstance(error, DeliveryFailed) and not self._ordered:
+            self._sort(events, error)
+        elif isinstance(error, SinkGone):
+            await self._source.disable(self.name, _told(error))
+            logger.bind(sink=self.name).error("event sink is disabled, its receiver wants no more")
+            raise _Failed(type(error).__name__)
         elif not isinstance(error, DeliveryRefused):
             raise _Failed(type(error).__name__)
         elif len(events) == 1:
-            self.refused[events[0].position] = f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]
-            self._metrics.delivery_failed(self.name)
-            logger.bind(sink=self.name, event_id=events[0].event_id, event_type=events[0].type).error("event refused by its sink")
+            self._refused(events[0], error)
         else:
             middle = len(events) // 2
             await self._deliver(events[:middle])
             await self._deliver(events[middle:])
 
-    async def _back_off(self, error: str) -> None:
-        # The next try is smaller, so that a batch which cannot be delivered within the time limit is not tried for ever.
-        self._batch_events = max(1, self._batch_events // 2)
+    def _sort(self, events: Sequence[StoredEvent], failed: DeliveryFailed) -> None:
+        """Of a batch that a sink without order took in part. Raises `_Failed` if it took nothing of fresh events, as in an outage."""
+        errors = [failed.errors.get(str(event.event_id)) for event in events]
+        self._took([event for event, error in zip(events, errors, strict=True) if error is None])
+        outage = events[0].retry_id is None and all(error is not None and not isinstance(error, DeliveryRefused) for error in errors)
+        if outage and self._failures < WHOLE_FAILURES_MAX:
+            raise _Failed(type(errors[0]).__name__)
+        for event, error in zip(events, errors, strict=True):
+            if error is not None:
+                self._let_to_itself(event, error)
+        if outage:
+            raise _Failed(type(errors[0]).__name__)
+        self._metrics.delivery_failed(self.name)
+        logger.bind(sink=self.name, rows=len(failed.errors)).warning("events were not delivered, each is tried again later")
+
+    def _let_to_itself(self, event: StoredEvent, error: Exception) -> None:
+        wait_s = retry_wait_s(event.attempts + 1, self._jitter)
+        if wait_s is None and self._clock.monotonic() - self._took_at_s > RETRY_WAITS_S[-1]:  # an outage loses nothing, however long it lasts
+            wait_s = RETRY_WAITS_S[-1]
+        if wait_s is None or isinstance(error, DeliveryRefused):
+            self._refused(event, error)
+        else:
+            self._untold.later.append((event, wait_s))
+
+    def _took(self, events: Sequence[StoredEvent]) -> None:
+        if events:
+            self._took_at_s = self._clock.monotonic()
+        self._untold.delivered += events
+        self._metrics.events_delivered(self.name, len(events))
+
+    def _refused(self, event: StoredEvent, error: Exception) -> None:
+        self._untold.refused.append((event, _told(error)))
+        self._metrics.delivery_failed(self.name)
+        logger.bind(sink=self.name, event_id=event.event_id, event_type=event.type).error("event refused by its sink")
+
+    def _failed(self, error: str) -> float:
+        """Seconds until the next try, which is smaller, so that a batch which cannot be delivered within the time limit is not tried for ever."""
+        self._batch_events = max(1 if self._ordered else 2, self._batch_events // 2)
         self._failures += 1
         wait_s = backoff_s(self._failures, BACKOFF_FIRST_S, BACKOFF_MAX_S, self._jitter)
         self._metrics.delivery_failed(self.name)
         logger.bind(sink=self.name, error=error, attempt=self._failures, wait_s=wait_s).warning("event sink failed, trying again later")
-        self._pause_delivering()
-        await self._clock.sleep(wait_s)
-
-    def _pause_delivering(self) -> None:
-        self.delivering = False
-        self._changed()
+        return wait_s
 
     async def _bounded(self, call: Callable[[], Awaitable[None]], limit_s: float) -> BaseException | None:
         """What the call raised, `TimeoutError` if it took too long. One that will not be cancelled is waited for: two at once would mix up
-        the order; meanwhile it counts as not delivering, so that nothing else waits for it."""
+        the order; meanwhile it counts as resting, so that nothing else waits for it."""
         task = asyncio.create_task(_caught(call))
         try:
             await asyncio.wait({task}, timeout=limit_s)
@@ -158,7 +249,7 @@ class Lane:
             await asyncio.wait({task}, timeout=1)
             if not task.done():
                 logger.bind(sink=self.name).error("event sink ignores that it is cancelled")
-                self._pause_delivering()
+                self._resting.set()
                 await asyncio.wait({task})
             return TimeoutError()
         finally:
@@ -174,6 +265,5 @@ async def _caught(call: Callable[[], Awaitable[None]]) -> BaseException | None:
     return None
 
 
-def backoff_s(failures: int, first_s: float, longest_s: float, jitter: Callable[[], float]) -> float:
-    """Seconds to wait after so many failures in a row: doubling up to the longest, between half of it and all of it at random."""
-    return min(longest_s, first_s * 2 ** min(failures - 1, 30)) * (0.5 + jitter() / 2)
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH_MAX]

@@ -154,8 +154,18 @@ class Metrics:
         self._delivered = self._counter("paynow_events_delivered", "Events that a sink took", "sink")
         self._delivery_failures = self._counter("paynow_event_delivery_failures", "Deliveries that a sink did not take", "sink")
         self._buried = self._counter("paynow_dead_letters", "Events that a sink refused for good and that were put aside", "sink")
-        self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that wait for delivery", "livemostrecent")
-        self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that waits for delivery", "livemostrecent")
+        self._outbox_rows = self._gauge("paynow_outbox_rows", "Events that no relay has seen yet", "livemostrecent")
+        self._outbox_oldest = self._gauge("paynow_outbox_oldest_seconds", "Age of the oldest event that no relay has seen yet", "livemostrecent")
+        self._sinks = [
+            _Series(self._gauge(f"paynow_sink_{name}", text, "livemostrecent", "sink"), ("sink",))
+            for name, text in (
+                ("behind_events", "Events that a sink lacks"),
+                ("behind_seconds", "Age of the oldest event that a sink lacks"),
+                ("retries", "Events that a sink is to get by themselves, later"),
+                ("dead_letters", "Events that lie with a sink's dead letters"),
+                ("disabled", "1 while a sink gets nothing because its receiver wants no more, else 0"),
+            )
+        ]
 
     def _of_shadows(self) -> None:
         verdicts = ("candidate", "recorded", "judged")
@@ -285,9 +295,14 @@ class Metrics:
         self._buried[sink,].inc()
 
     def outbox(self, rows: int, oldest_s: float) -> None:
-        """How many events wait for delivery, and how old the oldest is."""
+        """How many events no relay has seen yet, and how old the oldest is."""
         self._outbox_rows.set(rows)
         self._outbox_oldest.set(oldest_s)
+
+    def sink_behind(self, sink: str, events: int, oldest_s: float, retries: int, dead_letters: int, disabled: bool) -> None:
+        """Events that a sink lacks, the age of the oldest, those that it gets by themselves later, dead letters, and whether it is disabled."""
+        for gauge, value in zip(self._sinks, (events, oldest_s, retries, dead_letters, disabled), strict=True):
+            gauge[sink,].set(value)
 
     def cases(self, waiting: int, overdue: int, oldest_s: float) -> None:
         """How many cases are not resolved, how many of them are past their due time, and how old the oldest is."""

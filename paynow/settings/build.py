@@ -52,9 +52,10 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
     def section(name: str) -> dict[str, Any]:
         return {path[1]: entry.value for path, entry in entries.by_path.items() if path[0] == name and len(path) == 2}
 
-    plugins, limit, guard = section("plugins"), section("rate_limit"), section("policy_guard")
+    plugins, limit, guard, events = section("plugins"), section("rate_limit"), section("policy_guard"), section("events")
     per_second, burst = limit.pop("customer"), limit.pop("burst")
     window_s, roll_back_within_s = guard.pop("window"), guard.pop("roll_back_within")
+    keep_s = events.pop("keep")
     return Settings(
         server=ServerSettings(**section("server")),
         database=DatabaseSettings(**section("database")),
@@ -73,7 +74,7 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
         rate_limit=RateLimitSettings(**limit, customer=None if per_second is None else Limit(per_second, burst)),
         policy=PolicySettings(**section("policy")),
         policy_guard=PolicyGuardSettings(**guard, window_s=window_s, roll_back_within_s=roll_back_within_s),
-        events=EventSettings(**section("events")),
+        events=EventSettings(**events, keep_s=keep_s),
         logging=LoggingSettings(**section("logging")),
         secrets=secrets,
     )

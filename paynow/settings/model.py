@@ -122,6 +122,8 @@ class EventSettings:
     sinks: tuple[str, ...]
     memory_last: int
     poll_ms: int
+    relay: bool
+    keep_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,8 @@ class EventsSection(Section):
     sinks = Names()
     memory_last = Whole(1, 100_000)
     poll_ms = Whole(10, 60_000)
+    relay = Switch()
+    keep = Duration("1m", "3650d")
 
 
 class LoggingSection(Section):

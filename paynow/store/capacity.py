@@ -15,9 +15,9 @@ COMMANDS = 10
 
 
 def connections_of_service(settings: Settings) -> int:
-    """What all workers may open together: each its pool, the one that holds the relay's turn, and the one that hears of new policies; and the one
-    that shadow policies read over."""
-    return settings.server.workers * (settings.database.connections_max + 2) + bool(settings.policy.shadow)
+    """What all workers may open together: each its pool and the one that hears of new policies; and the one that
+    shadow policies read over."""
+    return settings.server.workers * (settings.database.connections_max + 1) + bool(settings.policy.shadow)
 
 
 def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], str]) -> None:
@@ -30,7 +30,7 @@ def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], s
         return
     workers = settings.server.workers
     message = (
-        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {settings.database.connections_max} each, one for the "
-        f"relay and one to hear of policies, and PostgreSQL gives {row[0]}: lower it or server.workers, or raise max_connections there"
+        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {settings.database.connections_max} each and one to "
+        f"hear of policies, and PostgreSQL gives {row[0]}: lower it or server.workers, or raise max_connections there"
     )
     raise ConfigurationRefused([ConfigurationFault(origin_of("database.connections_max"), "database.connections_max", message)])

@@ -289,9 +289,13 @@ class StoredPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event that is not delivered yet. `sequence` counts the customer's own events; `position` orders the outbox."""
+    """An event on its way to a sink. `sequence` counts the customer's own events, `place` those of its partition.
 
-    position: int
+    With a `retry_id` it is one that the sink gets by itself, for the `attempts + 1`st time; then it has no place.
+    """
+
+    partition: int
+    place: int
     event_id: UUID
     customer_id: str
     sequence: int
@@ -299,3 +303,40 @@ class StoredEvent:
     subject: str
     occurred_at: datetime
     data: dict[str, Any]
+    retry_id: int | None = None
+    attempts: int = 0
+
+
+class RelayShare(NamedTuple):
+    """The partitions that a relay has, and those of them that it should give up because others have fewer."""
+
+    held: tuple[int, ...]
+    surplus: tuple[int, ...]
+
+
+class SinkBehind(NamedTuple):
+    """How far a sink is behind: events that it lacks, the age of the oldest in seconds, those that it gets by themselves later, its dead letters.
+
+    No more than 100,000 are counted of the last two, and of events that no relay has seen yet.
+    """
+
+    sink: str
+    events: int
+    oldest_s: float
+    retries: int
+    dead_letters: int
+    disabled: bool
+
+
+class DeadLetter(NamedTuple):
+    """An event that a sink refused for good, or that was tried for days."""
+
+    sink: str
+    event_id: UUID
+    customer_id: str
+    sequence: int
+    type: str
+    subject: str
+    occurred_at: datetime
+    error: str
+    refused_at: datetime

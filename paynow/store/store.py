@@ -9,8 +9,8 @@ from paynow.store.administration import Administration
 from paynow.store.batching import Batching
 from paynow.store.cases import Cases
 from paynow.store.decisions import Decisions
+from paynow.store.event_log import EventLog
 from paynow.store.lists import Lists
-from paynow.store.outbox import Outbox
 from paynow.store.payees import Payees
 from paynow.store.payments import Payments
 from paynow.store.policy_band import PolicyBand
@@ -57,7 +57,7 @@ class Store:
         self.payees = Payees(self._pool, queries)
         self.cases = Cases(self._pool, queries)
         self.lists = Lists(self._pool, queries)
-        self.outbox = Outbox(self._pool, queries)
+        self.events = EventLog(self._pool, queries)
         self.administration = Administration(self._pool, queries)
         self.shadows = Shadows(self._pool, queries)
         self.policy_band = PolicyBand(self._pool, queries)

@@ -112,12 +112,16 @@ left join (select 'paynow.policy' as customer_id, count(*) as events from policy
 where c.event_seq <> coalesce(p.events, 0) + coalesce(r.events, 0) + coalesce(b.events, 0)
 
 -- name: audit_outbox_in_sequence
--- The events of a customer that wait are the last ones, in order, each once; none is beyond the customer's number.
+-- The events of a customer that are kept, in the outbox and before that in the log, are the last ones, in order, each once; none is beyond the
+-- customer's number. The places of a partition in the log have no gaps, and no sink is beyond the last.
 select concat_ws(' ', o.customer_id, o.event_id), concat('event ', o.sequence, ' of ', coalesce(c.event_seq, 0),
-    case when o.before is not null then concat(' comes after ', o.before) end, case when o.after is null then ' and is the last that waits' end)
+    case when o.before is not null then concat(' comes after ', o.before) end, case when o.after is null then ' and is the last that is kept' end)
 from (
     select customer_id, event_id, sequence, lag(sequence) over w as before, lead(sequence) over w as after
-    from outbox window w as (partition by customer_id order by position)
+    from (
+        select customer_id, event_id, sequence, 0 as stage, place from event_log
+        union all select customer_id, event_id, sequence, 1, position from outbox
+    ) e window w as (partition by customer_id order by stage, place)
 ) o
 left join customers c using (customer_id)
 where o.sequence <> o.before + 1 or (o.after is null and o.sequence <> coalesce(c.event_seq, 0))
@@ -126,13 +130,31 @@ select concat_ws(' ', d.customer_id, d.event_id), concat('dead letter ', d.seque
 from dead_letters d
 left join customers c using (customer_id)
 where d.sequence > coalesce(c.event_seq, 0)
+union all
+select concat_ws(' ', l.customer_id, l.event_id), concat('place ', l.place, ' of ', l.last_place, ' in partition ', l.partition,
+    case when l.after is not null then concat(' comes before ', l.after) end)
+from (
+    select e.*, p.last_place, lead(e.place) over (partition by e.partition order by e.place) as after
+    from event_log e left join event_partitions p using (partition)
+) l
+where coalesce(l.after, l.last_place + 1) <> l.place + 1 or l.partition <> event_partition(l.customer_id)
+union all
+select concat_ws(' ', g.sink, g.partition), concat('has all up to ', g.place, ' of ', p.last_place, ' events')
+from event_progress g join event_partitions p using (partition)
+where g.place > p.last_place
 
 -- name: audit_outbox_tells_what_happened
--- Each event that waits says of its payment what is stored, and no two say the same.
+-- Each event that is kept says of its payment what is stored, and no two say the same.
 select concat_ws(' ', o.customer_id, o.event_id), concat(o.type, ' of ', o.subject, ' says ', coalesce(o.data ->> 'decision', o.data ->> 'resolution', o.data ->> 'reservation'), '; ',
-    case when p.payment_id is null then 'there is no such payment' when o.alike > 1 then concat('it waits ', o.alike, ' times')
+    case when p.payment_id is null then 'there is no such payment' when o.alike > 1 then concat('it is there ', o.alike, ' times')
         else concat_ws(', ', 'stored are ' || p.decision, p.reservation, c.status) end)
-from (select *, count(*) over (partition by customer_id, type, subject) as alike from outbox) o
+from (
+    select e.*, count(*) over (partition by customer_id, type, subject) as alike
+    from (
+        select customer_id, event_id, type, subject, data from outbox
+        union all select customer_id, event_id, type, subject, data from event_log
+    ) e
+) o
 left join payments p on p.customer_id = o.customer_id and p.payment_id::text = o.subject
 left join cases c on c.customer_id = p.customer_id and c.payment_id = p.payment_id
 where (o.type in ('paynow.payment.decided', 'paynow.case.resolved') or starts_with(o.type, 'paynow.reservation.'))

@@ -73,6 +73,7 @@ def test_every_field_of_the_settings_is_in_the_schema() -> None:
     sections = set(Settings.__dataclass_fields__) - {"secrets"}
     assert sections == set(SCHEMA.fields)
     renamed = {
+        "events.keep_s": "events.keep",
         "reservations.ttl_s": "reservations.ttl",
         "policy_guard.window_s": "policy_guard.window",
         "policy_guard.roll_back_within_s": "policy_guard.roll_back_within",

@@ -36,6 +36,13 @@ HELD = "p.reservation = 'held' and p.customer_id = 'c_held'"
 BLOCKED = "p.decision = 'block' and p.customer_id = 'c_poor'"
 FALLBACK = '{"step":"fallback","tool":"getRiskSignals","onFailure":"review"},{"step":"decide"'
 
+LOGGED = """
+select begin_sink('one'); select share_events('00000000-0000-0000-0000-000000000001', 60);
+select log_events('00000000-0000-0000-0000-000000000001', 100);
+update event_progress g set place = p.last_place from event_partitions p where p.partition = g.partition;
+"""
+"""All events are in the log, and a sink has them."""
+
 BREAKS = {
     "decided_keys_have_their_payment": [
         "update idempotency_keys set fingerprint = sha256('other') where customer_id = 'c_held'",
@@ -150,11 +157,16 @@ BREAKS = {
         "delete from outbox where customer_id = 'c_approved'; update customers set event_seq = event_seq - 1 where customer_id = 'c_approved'",
     ],
     "outbox_in_sequence": [
+        LOGGED + "delete from event_log where customer_id = 'c_many' and sequence = 2",
+        LOGGED + "update event_log set place = place + 1000 where customer_id = 'c_many' and sequence = 3",
+        LOGGED + "update event_partitions set last_place = last_place + 1",
+        LOGGED + "update event_progress set place = place + 1 where partition = (select max(partition) from event_log)",
         "delete from outbox where customer_id = 'c_many' and sequence = 2",
         "delete from outbox where customer_id = 'c_many' and sequence = (select event_seq from customers where customer_id = 'c_many')",
         "update outbox set sequence = sequence + 7 where customer_id = 'c_held'",
     ],
     "outbox_tells_what_happened": [
+        LOGGED + "update event_log set data = replace(data::text, '\"allow\"', '\"block\"')::json where customer_id = 'c_held'",
         "update outbox set data = replace(data::text, '\"allow\"', '\"block\"')::json where customer_id = 'c_held'",
         "update outbox set subject = gen_random_uuid()::text where customer_id = 'c_held'",
         "update outbox set data = replace(data::text, '\"declined\"', '\"approved\"')::json where customer_id = 'c_declined'",
@@ -256,6 +268,14 @@ def test_a_database_with_real_traffic_is_clean(copied: str) -> None:
 def test_it_is_clean_while_events_were_delivered_in_part(copied: str) -> None:
     execute(copied, "delete from outbox where customer_id = 'c_many' and sequence < 3")
     execute(copied, "delete from outbox where customer_id = 'c_held'")
+    assert fired(copied) == {}
+
+
+def test_it_is_clean_when_events_are_in_the_log_and_the_first_of_them_forgotten(copied: str) -> None:
+    corrupt(copied, LOGGED)
+    assert execute(copied, "select count(*) from event_log") == [(16,)]
+    assert fired(copied) == {}
+    execute(copied, "delete from event_log where place < 3")
     assert fired(copied) == {}
 
 

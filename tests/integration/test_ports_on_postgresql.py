@@ -1,4 +1,4 @@
-"""The outbox, the token buckets and the ports of tools in PostgreSQL do what their doubles in memory do."""
+"""The events, the token buckets and the ports of tools in PostgreSQL do what their doubles in memory do."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from database import execute
-from event_source_contract import DeadLetters, EventSourceContract, Put
+from event_source_contract import DeadLetters, EventSourceContract, Other, Put
 from limiter_contract import Later, LimiterContract, Take
 from paynow.plugin_api import Payment
 from paynow.store import Store
-from paynow.store.outbox import Outbox
+from paynow.store.event_log import EventLog
 from paynow.store.records import ClaimRequest, StoredEvent
 from ports_contract import PortsContract
 
@@ -25,10 +25,22 @@ async def store(database: str) -> AsyncIterator[Store]:
     await store.close()
 
 
-class TestOutboxInPostgresql(EventSourceContract):
+class TestEventsInPostgresql(EventSourceContract):
     @pytest.fixture
-    def source(self, store: Store) -> Outbox:
-        return store.outbox
+    def source(self, store: Store) -> EventLog:
+        return store.events
+
+    @pytest.fixture
+    async def other(self, database: str) -> AsyncIterator[Other]:
+        stores: list[Store] = []
+
+        def another() -> EventLog:
+            stores.append(Store(database))
+            return stores[-1].events
+
+        yield another
+        for store in stores:
+            await store.close()
 
     @pytest.fixture
     def put(self, database: str) -> Put:

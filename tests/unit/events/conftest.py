@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from event_doubles import HandTime, MetersDouble, OutboxInMemory, SinkDouble
+from event_doubles import EventsInMemory, HandTime, MetersDouble, SinkDouble
 
 from paynow.events import Relay
 
@@ -18,8 +18,8 @@ def time() -> HandTime:
 
 
 @pytest.fixture
-def outbox() -> OutboxInMemory:
-    return OutboxInMemory()
+def outbox(time: HandTime) -> EventsInMemory:
+    return EventsInMemory(now_s=lambda: time.now_s)
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def meters() -> MetersDouble:
 
 
 @pytest.fixture
-async def relay_to(time: HandTime, outbox: OutboxInMemory, meters: MetersDouble) -> AsyncIterator[Callable[..., Relay]]:
+async def relay_to(time: HandTime, outbox: EventsInMemory, meters: MetersDouble) -> AsyncIterator[Callable[..., Relay]]:
     """Starts a relay from the outbox to these sinks. Waits after failures are the longest that chance allows."""
     started: list[tuple[Relay, asyncio.Task[None]]] = []
 
-    def start(*sinks: SinkDouble, source: OutboxInMemory = outbox, **changes: Any) -> Relay:
-        settings: dict[str, Any] = {"poll_s": 1.0, "clock": time.clock(), "jitter": lambda: 1.0} | changes
+    def start(*sinks: SinkDouble, source: EventsInMemory = outbox, **changes: Any) -> Relay:
+        settings: dict[str, Any] = {"poll_s": 1.0, "keep_s": 3600.0, "clock": time.clock(), "jitter": lambda: 1.0} | changes
         relay = Relay(source, sinks, meters, **settings)
         started.append((relay, asyncio.create_task(relay.run())))
         return relay

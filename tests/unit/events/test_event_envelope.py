@@ -20,7 +20,8 @@ ids = st.text("ABCXYZabcxyz0189_.:-", min_size=1, max_size=64)
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2200, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
 events = st.builds(
     StoredEvent,
-    position=st.integers(1, 2**63 - 1),
+    partition=st.integers(0, 15),
+    place=st.integers(1, 2**63 - 1),
     event_id=st.uuids(),
     customer_id=ids,
     sequence=st.integers(1, 2**63 - 1),

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from event_doubles import HandTime, MetersDouble, OutboxInMemory, SinkDouble
+from event_doubles import EventsInMemory, HandTime, MetersDouble, SinkDouble
 
 from event_source_contract import an_event
 from paynow.errors import OutcomeUnknown, StoreUnavailable
 from paynow.events import Relay
-from paynow.events.relay import ROUND_MIN_S, STORE_BACKOFF_MAX_S, TURN_ASK_S, TURN_MAX_S, WINDOW_EVENTS_MAX
+from paynow.events.lane import BATCH_EVENTS_MAX, LOOK_EVERY_S, STORE_BACKOFF_MAX_S
+from paynow.events.relay import FORGET_EVENTS_MAX, LIVES_S, LOG_EVERY_S, SHARE_EVERY_S, TIDY_EVERY_S
 from paynow.plugin_api import DeliveryRefused
 
 Start = Callable[..., Relay]
 
 
 async def test_events_reach_every_sink_as_cloudevents_and_leave_the_outbox(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
 ) -> None:
     outbox.put_many(3)
-    ids = [str(event.event_id) for event in outbox.rows.values()]
+    ids = [str(event.event_id) for event in outbox.rows]
     one, two = SinkDouble("one"), SinkDouble("two")
     relay_to(one, two)
     await time.until(lambda: not outbox.rows)
@@ -33,25 +34,25 @@ async def test_events_reach_every_sink_as_cloudevents_and_leave_the_outbox(
     assert not meters.failed
 
 
-async def test_a_wake_delivers_without_a_poll(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_wake_delivers_without_a_poll(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     sink = SinkDouble()
     relay = relay_to(sink, poll_s=1000.0)
     await time.advance(1)
     outbox.put_many(1)
     relay.wake()
-    await time.advance(ROUND_MIN_S)
+    await time.advance(LOG_EVERY_S)
     assert sink.sequences() == [1]
 
 
-async def test_a_poll_finds_what_nobody_woke_the_relay_for(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_poll_finds_what_nobody_woke_the_relay_for(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     sink = SinkDouble()
     relay_to(sink, poll_s=1.0)
     await time.advance(5)
     outbox.put_many(1)
-    await time.until(lambda: sink.got, within_s=1 + 2 * ROUND_MIN_S)
+    await time.until(lambda: sink.got, within_s=1 + 2 * LOG_EVERY_S + 0.01)
 
 
-async def test_many_events_are_delivered_in_batches_and_in_order(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_many_events_are_delivered_in_batches_and_in_order(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(2345, customers=7)
     sink = SinkDouble()
     relay_to(sink)
@@ -61,97 +62,105 @@ async def test_many_events_are_delivered_in_batches_and_in_order(time: HandTime,
     assert sink.deliveries <= 30
 
 
-async def test_one_relay_at_a_time_and_the_next_takes_over(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    first, second = SinkDouble("first"), SinkDouble("second")
+async def test_two_relays_share_the_customers_and_each_event_comes_once(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    first, second = SinkDouble(), SinkDouble()
+    relay_to(first)
+    await time.rest()
+    relay_to(second, source=EventsInMemory(outbox, now_s=lambda: time.now_s))
+    await time.advance(2 * SHARE_EVERY_S + 1)
+    outbox.put_many(400, customers=40)
+    await time.until(lambda: not outbox.rows)
+    assert len(first.got) + len(second.got) == 400
+    assert len(first.got) >= 100
+    assert len(second.got) >= 100
+    assert not {event["partitionkey"] for event in first.got} & {event["partitionkey"] for event in second.got}
+
+
+async def test_a_relay_that_stops_leaves_its_customers_to_the_other_soon(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    first, second = SinkDouble(), SinkDouble()
     relay = relay_to(first)
     await time.rest()
-    relay_to(second)
-    outbox.put_many(1)
-    await time.until(lambda: not outbox.rows)
-    assert (len(first.got), len(second.got)) == (1, 0)
+    relay_to(second, source=EventsInMemory(outbox, now_s=lambda: time.now_s))
+    await time.advance(2 * SHARE_EVERY_S + 1)
     await relay.stop(0)
-    outbox.put_many(1)
-    await time.until(lambda: second.got, within_s=TURN_ASK_S + 1)
+    outbox.put_many(40, customers=40)
+    await time.until(lambda: len(second.got) == 40, within_s=SHARE_EVERY_S + LOOK_EVERY_S + 1)
 
 
-async def test_who_does_not_have_the_turn_asks_at_its_pace_however_often_woken(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    outbox.taken = True
-    relay = relay_to(SinkDouble())
-    for _ in range(100):
-        relay.wake()
-        await time.advance(0.1)
-    assert outbox.calls["turn"] <= 1 + 10 / TURN_ASK_S
-    assert outbox.calls["pending"] == 0
+async def test_a_relay_that_died_is_followed_by_another_in_order(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    died = EventsInMemory(outbox, now_s=lambda: time.now_s)
+    await died.share(LIVES_S)
+    await died.begin("one")
+    outbox.put_many(30)
+    await died.log(20)
+    await died.delivered("one", (await died.pending("one", 5)))
+    sink = SinkDouble()
+    relay_to(sink)
+    await time.advance(LIVES_S - 1)
+    assert not sink.got
+    await time.until(lambda: not outbox.rows, within_s=SHARE_EVERY_S + 3)
+    assert sink.sequences() == [*range(6, 31)]
 
 
-async def test_a_turn_is_given_back_and_asked_for_again(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    relay_to(SinkDouble())
-    await time.advance(3 * TURN_MAX_S + 5)
-    assert outbox.calls["turn"] == 4
+async def test_before_partitions_are_left_to_another_what_is_delivered_ends(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    slow = SinkDouble()
+    slow.open.clear()
+    relay_to(slow)
+    outbox.put_many(160, customers=40)
+    await time.until(lambda: slow.running)
+    other = EventsInMemory(outbox, now_s=lambda: time.now_s)
+    await other.share(1_000)
+    await time.advance(SHARE_EVERY_S + 1)
+    assert (await other.share(1_000)).held == ()
+    slow.open.set()
+    await time.until(lambda: outbox.calls["leave"])
+    assert len((await other.share(1_000)).held) == 8
+    assert await other.pending("one", 1_000) == []
 
 
-async def test_an_idle_relay_asks_no_more_than_it_polls(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_an_idle_relay_asks_no_more_than_it_polls(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     relay_to(SinkDouble(), poll_s=1.0)
     await time.advance(50)
-    assert 45 <= outbox.calls["pending"] <= 51
+    assert 40 <= outbox.calls["log"] <= 51
+    assert 45 <= outbox.calls["pending"] <= 52
+    assert 45 <= outbox.calls["due"] <= 52
+    assert 23 <= outbox.calls["share"] <= 26
 
 
-async def test_a_relay_that_is_woken_all_the_time_keeps_its_pace(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_relay_that_is_woken_all_the_time_keeps_its_pace(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     relay = relay_to(SinkDouble())
-    for _ in range(1000):
+    for number in range(1000):
+        outbox.put(an_event("c_0", number + 1))
         relay.wake()
         await time.advance(0.001)
-    assert outbox.calls["pending"] <= 1 / ROUND_MIN_S + 2
+    assert outbox.calls["log"] <= 1 / LOG_EVERY_S + 2
+    assert outbox.calls["pending"] <= 2 * (1 / LOG_EVERY_S + 2)
 
 
-async def test_the_lag_is_measured_every_few_seconds(time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start) -> None:
-    sink = SinkDouble()
-    sink.open.clear()
-    outbox.put(an_event("c_0", 1, age_s=70))
-    relay_to(sink)
-    await time.advance(30)
-    assert 5 <= len(meters.lags) <= 7
-    assert meters.lags[-1][0] == 1
-    assert meters.lags[-1][1] == pytest.approx(70, abs=10)
-
-
-async def test_the_lag_is_measured_by_those_who_wait_for_their_turn_too(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
-) -> None:
-    outbox.taken = True
+async def test_old_events_are_forgotten_in_time(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put(*(an_event("c_0", number, age_s=7200) for number in range(1, FORGET_EVENTS_MAX)), an_event("c_0", FORGET_EVENTS_MAX))
     relay_to(SinkDouble())
-    await time.advance(30)
-    assert 4 <= len(meters.lags) <= 7
+    await time.advance(TIDY_EVERY_S + 1)
+    assert sum(len(events) for events in outbox.logged.values()) == 1
 
 
-async def test_a_lag_that_cannot_be_measured_stops_nothing(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    outbox.trouble["lag"] = StoreUnavailable()
-    outbox.put_many(3)
-    sink = SinkDouble()
-    relay_to(sink)
-    await time.until(lambda: not outbox.rows, within_s=1)
-    await time.advance(30)
-    assert outbox.calls["lag"] <= 7
-    assert outbox.calls["turn"] == 1
-
-
-@pytest.mark.parametrize("method", ["turn", "pending", "delivered"])
+@pytest.mark.parametrize("method", ["share", "begin", "log", "pending", "due", "delivered"])
 @pytest.mark.parametrize("error", [StoreUnavailable(), OutcomeUnknown(), RuntimeError("of ours")], ids=lambda error: type(error).__name__)
 async def test_trouble_in_the_store_is_waited_out_for_ever(
-    method: str, error: Exception, time: HandTime, outbox: OutboxInMemory, relay_to: Start
+    method: str, error: Exception, time: HandTime, outbox: EventsInMemory, relay_to: Start
 ) -> None:
     outbox.put_many(3)
     outbox.trouble[method] = error
     sink = SinkDouble()
     relay_to(sink)
     await time.advance(600)
-    assert 600 / STORE_BACKOFF_MAX_S * 0.8 <= outbox.calls[method] <= 600 / STORE_BACKOFF_MAX_S * 1.2 + 10
+    assert 600 / STORE_BACKOFF_MAX_S * 0.8 <= outbox.calls[method] <= 600 / STORE_BACKOFF_MAX_S * 1.2 + 35
     outbox.trouble.clear()
-    await time.until(lambda: not outbox.rows, within_s=STORE_BACKOFF_MAX_S + 3)
+    await time.until(lambda: not outbox.rows, within_s=2 * STORE_BACKOFF_MAX_S + 3)
     assert sink.sequences() == [1, 2, 3]
 
 
-async def test_short_trouble_in_the_store_is_over_soon(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_short_trouble_in_the_store_is_over_soon(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     sink = SinkDouble()
     relay_to(sink)
     for _ in range(10):
@@ -164,7 +173,7 @@ async def test_short_trouble_in_the_store_is_over_soon(time: HandTime, outbox: O
 
 
 async def test_what_a_sink_has_is_not_delivered_again_because_the_store_could_not_forget_it(
-    time: HandTime, outbox: OutboxInMemory, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, relay_to: Start
 ) -> None:
     outbox.put_many(3)
     outbox.trouble["delivered"] = OutcomeUnknown()
@@ -176,7 +185,7 @@ async def test_what_a_sink_has_is_not_delivered_again_because_the_store_could_no
     assert len(sink.got) == 3
 
 
-async def test_wakes_do_not_shorten_the_wait_for_a_store_in_trouble(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_wakes_do_not_shorten_the_wait_for_a_store_in_trouble(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.trouble["pending"] = StoreUnavailable()
     relay = relay_to(SinkDouble())
     for _ in range(300):
@@ -185,26 +194,20 @@ async def test_wakes_do_not_shorten_the_wait_for_a_store_in_trouble(time: HandTi
     assert outbox.calls["pending"] <= 12
 
 
-async def test_a_full_window_that_does_not_move_is_not_read_again(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    outbox.put_many(WINDOW_EVENTS_MAX + 1)
+async def test_events_that_wait_for_a_slow_sink_are_not_read_again(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(BATCH_EVENTS_MAX + 1)
     sink = SinkDouble()
     sink.open.clear()
     relay_to(sink)
+    await time.until(lambda: sink.running)
+    before = outbox.calls["pending"]
     await time.advance(50)
-    assert outbox.calls["pending"] == 1
-
-
-async def test_what_the_relay_remembers_is_bounded_by_its_window(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    outbox.put_many(5000)
-    relay = relay_to(SinkDouble())
-    await time.until(lambda: not outbox.rows)
-    await time.advance(5)
-    assert all(len(lane.has) <= WINDOW_EVENTS_MAX and not lane.refused for lane in relay._lanes)
+    assert outbox.calls["pending"] == before
 
 
 @pytest.mark.parametrize("seed", range(15))
 async def test_through_any_mix_of_trouble_nothing_is_lost_and_order_is_kept(
-    seed: int, time: HandTime, outbox: OutboxInMemory, relay_to: Start
+    seed: int, time: HandTime, outbox: EventsInMemory, relay_to: Start
 ) -> None:
     chance = Random(seed)
     sinks = [SinkDouble(f"sink_{number}") for number in range(3)]
@@ -215,7 +218,7 @@ async def test_through_any_mix_of_trouble_nothing_is_lost_and_order_is_kept(
             if chance.random() < 0.1:
                 sink.failures.append(OSError("down"))
         if chance.random() < 0.1:
-            outbox.trouble[chance.choice(["turn", "pending", "delivered", "lag"])] = StoreUnavailable()
+            outbox.trouble[chance.choice(["share", "log", "pending", "due", "delivered", "leave"])] = StoreUnavailable()
         if chance.random() < 0.3:
             outbox.trouble.clear()
             relay.wake()
@@ -226,13 +229,13 @@ async def test_through_any_mix_of_trouble_nothing_is_lost_and_order_is_kept(
         assert all(sink.sequences(f"c_{customer}") == [*range(1, 61)] for customer in range(5))
 
 
-async def test_a_relay_without_a_sink_is_refused(outbox: OutboxInMemory, meters: MetersDouble, time: HandTime) -> None:
+async def test_a_relay_without_a_sink_is_refused(outbox: EventsInMemory, meters: MetersDouble, time: HandTime) -> None:
     with pytest.raises(ValueError, match="at least one sink"):
-        Relay(outbox, [], meters, poll_s=1, clock=time.clock())
+        Relay(outbox, [], meters, poll_s=1, keep_s=1, clock=time.clock())
 
 
-async def test_a_stop_lets_the_delivery_that_runs_finish(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
-    outbox.put_many(250)
+async def test_a_stop_lets_the_delivery_that_runs_finish(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(BATCH_EVENTS_MAX + 150)
     sink = SinkDouble()
     sink.open.clear()
     relay = relay_to(sink)
@@ -247,7 +250,7 @@ async def test_a_stop_lets_the_delivery_that_runs_finish(time: HandTime, outbox:
     assert sink.closed == 1
 
 
-async def test_a_stop_gives_up_what_takes_longer_than_its_grace(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_stop_gives_up_what_takes_longer_than_its_grace(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(3)
     sink, quick = SinkDouble(), SinkDouble("quick")
     sink.open.clear()
@@ -257,10 +260,10 @@ async def test_a_stop_gives_up_what_takes_longer_than_its_grace(time: HandTime, 
     assert sink.cancelled == 1
     assert (sink.closed, quick.closed) == (1, 1)
     assert len(outbox.rows) == 3
-    assert not outbox.taken
+    assert not outbox.holders
 
 
-async def test_a_stop_does_not_wait_for_a_sink_that_is_to_be_tried_again_later(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_stop_does_not_wait_for_a_sink_that_is_to_be_tried_again_later(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(3)
     sink = SinkDouble()
     sink.failures = [OSError()] * 50
@@ -271,8 +274,8 @@ async def test_a_stop_does_not_wait_for_a_sink_that_is_to_be_tried_again_later(t
     assert stopping.done()
 
 
-@pytest.mark.parametrize("method", ["turn", "pending"])
-async def test_a_stop_does_not_wait_for_a_store_in_trouble(method: str, time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+@pytest.mark.parametrize("method", ["share", "log", "pending"])
+async def test_a_stop_does_not_wait_for_a_store_in_trouble(method: str, time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.trouble[method] = StoreUnavailable()
     relay = relay_to(SinkDouble())
     await time.advance(60)
@@ -281,34 +284,34 @@ async def test_a_stop_does_not_wait_for_a_store_in_trouble(method: str, time: Ha
     assert stopping.done()
 
 
-async def test_a_relay_that_never_ran_can_be_stopped(outbox: OutboxInMemory, meters: MetersDouble, time: HandTime) -> None:
+async def test_a_relay_that_never_ran_can_be_stopped(outbox: EventsInMemory, meters: MetersDouble, time: HandTime) -> None:
     sink = SinkDouble()
-    await Relay(outbox, [sink], meters, poll_s=1, clock=time.clock()).stop(1)
+    await Relay(outbox, [sink], meters, poll_s=1, keep_s=1, clock=time.clock()).stop(1)
     assert sink.closed == 1
 
 
-async def test_a_relay_whose_task_is_cancelled_ends_and_gives_its_turn_back(time: HandTime, outbox: OutboxInMemory, meters: MetersDouble) -> None:
+async def test_a_relay_whose_task_is_cancelled_ends_and_leaves_its_partitions(time: HandTime, outbox: EventsInMemory, meters: MetersDouble) -> None:
     outbox.put_many(3)
     sink = SinkDouble()
     sink.open.clear()
-    running = asyncio.create_task(Relay(outbox, [sink], meters, poll_s=1, clock=time.clock()).run())
+    running = asyncio.create_task(Relay(outbox, [sink], meters, poll_s=1, keep_s=1, clock=time.clock()).run())
     await time.until(lambda: sink.running)
     running.cancel()
     await time.until(running.done)
     await time.rest()
     assert running.cancelled()
-    assert (sink.running, sink.cancelled, outbox.taken) == (0, 1, False)
+    assert (sink.running, sink.cancelled, outbox.holders) == (0, 1, {})
 
 
-async def test_trouble_while_a_dead_letter_is_written_loses_neither_it_nor_the_event(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_trouble_while_a_dead_letter_is_written_loses_neither_it_nor_the_event(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(3)
-    refused = str(outbox.rows[2].event_id)
+    refused = str(outbox.rows[1].event_id)
     sink = SinkDouble()
     sink.refuses[refused] = DeliveryRefused("too large")
-    outbox.trouble["dead_letter"] = StoreUnavailable()
+    outbox.trouble["bury"] = StoreUnavailable()
     relay_to(sink)
     await time.advance(60)
-    assert refused in {str(event.event_id) for event in outbox.rows.values()}
+    assert refused in {str(event.event_id) for event in outbox.rows}
     outbox.trouble.clear()
     await time.until(lambda: not outbox.rows)
     assert [str(event_id) for _, event_id in outbox.dead] == [refused]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
-from event_doubles import HandTime, MetersDouble, OutboxInMemory, SinkDouble
+from event_doubles import EventsInMemory, HandTime, MetersDouble, SinkDouble
 
 from paynow.events import Relay
-from paynow.events.lane import BACKOFF_FIRST_S, BACKOFF_MAX_S, BATCH_EVENTS_MAX, backoff_s
-from paynow.events.relay import ROUND_MIN_S, WINDOW_EVENTS_MAX
-from paynow.plugin_api import DeliveryRefused
+from paynow.events.lane import BACKOFF_FIRST_S, BACKOFF_MAX_S, BATCH_EVENTS_MAX, LOOK_EVERY_S, WHOLE_FAILURES_MAX
+from paynow.events.pace import RETRY_WAITS_S, backoff_s
+from paynow.events.relay import LOG_EVERY_S, SHARE_EVERY_S, TIDY_EVERY_S
+from paynow.plugin_api import DeliveryFailed, DeliveryRefused, SinkGone
 from waiting import eventually_async
 
 Start = Callable[..., Relay]
@@ -23,11 +25,11 @@ class TooLarge(DeliveryRefused):
 
 
 def waits(time: HandTime) -> list[float]:
-    """The waits after failures: all that is neither the poll nor the pace."""
-    return [seconds for seconds in time.slept_s if seconds not in (0, POLL_S, ROUND_MIN_S)]
+    """The waits after failures: all that is no pace."""
+    return [seconds for seconds in time.slept_s if seconds not in (0, POLL_S, LOG_EVERY_S, LOOK_EVERY_S, SHARE_EVERY_S, TIDY_EVERY_S)]
 
 
-async def test_a_sink_that_fails_is_tried_again_after_ever_longer_waits(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_sink_that_fails_is_tried_again_after_ever_longer_waits(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(1)
     sink = SinkDouble()
     sink.failures = [OSError("down")] * 12
@@ -37,7 +39,7 @@ async def test_a_sink_that_fails_is_tried_again_after_ever_longer_waits(time: Ha
     assert sink.sequences() == [1]
 
 
-async def test_the_waits_start_anew_after_a_success(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_the_waits_start_anew_after_a_success(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     sink = SinkDouble()
     relay_to(sink)
     for _ in range(2):
@@ -54,7 +56,7 @@ def test_chance_spreads_the_waits_over_their_upper_half() -> None:
 
 
 async def test_the_others_get_an_event_once_while_one_sink_is_tried_again(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
 ) -> None:
     outbox.put_many(3)
     bad, good = SinkDouble("bad"), SinkDouble("good")
@@ -65,31 +67,29 @@ async def test_the_others_get_an_event_once_while_one_sink_is_tried_again(
     assert (len(bad.got), meters.failed) == (3, {"bad": 8})
 
 
-async def test_later_events_reach_the_others_while_one_sink_is_down(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_later_events_reach_the_others_while_one_sink_is_down(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     bad, good = SinkDouble("bad"), SinkDouble("good")
     bad.failures = [OSError("down")] * 1000
     relay_to(bad, good)
     for sequence in range(1, 4):
         outbox.put_many(1)
-        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 0.1)
+        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 2 * LOG_EVERY_S)
     assert len(outbox.rows) == 3
 
 
-async def test_a_sink_that_is_down_holds_the_others_back_after_a_window_and_loses_nothing(
-    time: HandTime, outbox: OutboxInMemory, relay_to: Start
-) -> None:
+async def test_a_sink_that_is_down_holds_back_nobody_and_loses_nothing(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     bad, good = SinkDouble("bad"), SinkDouble("good")
     bad.failures = [OSError("down")] * 20
-    outbox.put_many(WINDOW_EVENTS_MAX + 700)
+    outbox.put_many(5 * BATCH_EVENTS_MAX)
     relay_to(bad, good)
-    await time.advance(100)
-    assert len(good.got) == WINDOW_EVENTS_MAX
+    await time.until(lambda: len(good.got) == 5 * BATCH_EVENTS_MAX, within_s=2)
+    assert not bad.got
     await time.until(lambda: not outbox.rows, within_s=1000)
-    assert good.sequences() == bad.sequences() == [*range(1, WINDOW_EVENTS_MAX + 701)]
-    assert len(good.got) == WINDOW_EVENTS_MAX + 700
+    assert good.sequences() == bad.sequences() == [*range(1, 5 * BATCH_EVENTS_MAX + 1)]
+    assert len(good.got) == 5 * BATCH_EVENTS_MAX
 
 
-async def test_a_batch_that_fails_is_tried_smaller_until_it_fits(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_batch_that_fails_is_tried_smaller_until_it_fits(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(300)
     slow = SinkDouble(at_most=7)
     relay_to(slow)
@@ -97,7 +97,7 @@ async def test_a_batch_that_fails_is_tried_smaller_until_it_fits(time: HandTime,
     assert slow.sequences() == [*range(1, 301)]
 
 
-async def test_a_batch_grows_again_after_successes(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_batch_grows_again_after_successes(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     sink = SinkDouble()
     sink.failures = [OSError("down")] * 10
     outbox.put_many(1)
@@ -110,7 +110,7 @@ async def test_a_batch_grows_again_after_successes(time: HandTime, outbox: Outbo
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), TypeError("nonsense"), GeneratorExit()], ids=repr)
-async def test_a_sink_that_raises_anything_harms_nobody(error: BaseException, time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_sink_that_raises_anything_harms_nobody(error: BaseException, time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     bad, good = SinkDouble("bad"), SinkDouble("good")
     bad.failures = [error] * 3
     outbox.put_many(2)
@@ -120,7 +120,7 @@ async def test_a_sink_that_raises_anything_harms_nobody(error: BaseException, ti
 
 
 async def test_a_sink_whose_method_does_not_fit_is_tried_again_at_the_pace_of_failures(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
 ) -> None:
     bad = SinkDouble()
     bad.deliver = lambda: None  # type: ignore[assignment]
@@ -131,10 +131,10 @@ async def test_a_sink_whose_method_does_not_fit_is_tried_again_at_the_pace_of_fa
 
 
 async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
 ) -> None:
     outbox.put_many(20)
-    refused = outbox.rows[7].event_id
+    refused = outbox.rows[6].event_id
     picky, other = SinkDouble("picky"), SinkDouble("other")
     picky.refuses[str(refused)] = DeliveryRefused("too large")
     relay_to(picky, other)
@@ -145,10 +145,10 @@ async def test_a_refused_event_goes_to_the_dead_letters_of_its_sink_alone(
     assert other.sequences() == [*range(1, 21)]
 
 
-async def test_a_refusal_is_not_waited_after(time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start) -> None:
+async def test_a_refusal_is_not_waited_after(time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start) -> None:
     outbox.put_many(20)
     picky = SinkDouble("picky")
-    picky.refuses[str(outbox.rows[7].event_id)] = TooLarge("x" * 10_000)
+    picky.refuses[str(outbox.rows[6].event_id)] = TooLarge("x" * 10_000)
     relay_to(picky)
     await time.until(lambda: not outbox.rows, within_s=1)
     assert waits(time) == []
@@ -158,9 +158,9 @@ async def test_a_refusal_is_not_waited_after(time: HandTime, outbox: OutboxInMem
     assert meters.failed == {"picky": 1}
 
 
-async def test_several_refused_events_are_all_found(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_several_refused_events_are_all_found(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(BATCH_EVENTS_MAX)
-    refused = {outbox.rows[position].event_id for position in (1, 50, 51, 99, 100)}
+    refused = {outbox.rows[place].event_id for place in (0, 49, 50, 98, 99)}
     picky = SinkDouble("picky")
     picky.refuses = {str(event_id): DeliveryRefused("no") for event_id in refused}
     relay_to(picky)
@@ -169,19 +169,19 @@ async def test_several_refused_events_are_all_found(time: HandTime, outbox: Outb
     assert len(picky.sequences()) == BATCH_EVENTS_MAX - 5
 
 
-async def test_a_sink_that_refuses_everything_ends_with_dead_letters_only(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_sink_that_refuses_everything_ends_with_dead_letters_only(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(9)
     picky = SinkDouble("picky")
-    picky.refuses = {str(event.event_id): DeliveryRefused("no") for event in outbox.rows.values()}
+    picky.refuses = {str(event.event_id): DeliveryRefused("no") for event in outbox.rows}
     relay_to(picky)
     await time.until(lambda: not outbox.rows)
     assert len(outbox.dead) == 9
     assert picky.got == []
 
 
-async def test_a_failure_while_a_refused_event_is_looked_for_is_a_failure(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_failure_while_a_refused_event_is_looked_for_is_a_failure(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(4)
-    refused = outbox.rows[3].event_id
+    refused = outbox.rows[2].event_id
     picky = SinkDouble("picky")
     picky.refuses[str(refused)] = DeliveryRefused("no")
     picky.failures = [DeliveryRefused("look"), OSError("down")]
@@ -192,7 +192,7 @@ async def test_a_failure_while_a_refused_event_is_looked_for_is_a_failure(time: 
 
 
 async def test_a_sink_that_hangs_counts_as_failed_after_its_time_limit(
-    time: HandTime, outbox: OutboxInMemory, meters: MetersDouble, relay_to: Start
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
 ) -> None:
     hanging, good = SinkDouble("hanging"), SinkDouble("good")
     hanging.open.clear()
@@ -210,17 +210,17 @@ async def test_a_sink_that_hangs_counts_as_failed_after_its_time_limit(
     assert meters.failed == {"hanging": 1}
 
 
-async def test_others_are_not_held_back_by_a_delivery_that_hangs(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_others_are_not_held_back_by_a_delivery_that_hangs(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     hanging, good = SinkDouble("hanging"), SinkDouble("good")
     hanging.open.clear()
     relay_to(hanging, good)
     for sequence in range(1, 4):
         outbox.put_many(1)
-        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 0.1)
+        await time.until(lambda sequence=sequence: len(good.got) == sequence, within_s=POLL_S + 2 * LOG_EVERY_S)
     assert hanging.running == 1
 
 
-async def test_a_sink_that_will_not_be_cancelled_is_never_called_twice_at_once(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_sink_that_will_not_be_cancelled_is_never_called_twice_at_once(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     stubborn, good = SinkDouble("stubborn"), SinkDouble("good")
     stubborn.swallows_cancellation = True
     stubborn.open.clear()
@@ -228,7 +228,7 @@ async def test_a_sink_that_will_not_be_cancelled_is_never_called_twice_at_once(t
     relay = relay_to(stubborn, good, deliver_max_s=0.01)
 
     async def free() -> bool:
-        return bool(stubborn.cancelled) and not any(lane.delivering for lane in relay._lanes)
+        return bool(stubborn.cancelled) and relay._lanes[0]._resting.is_set()
 
     await eventually_async(free)
     outbox.put_many(1)
@@ -240,7 +240,7 @@ async def test_a_sink_that_will_not_be_cancelled_is_never_called_twice_at_once(t
     assert stubborn.running_most == 1
 
 
-async def test_a_stop_does_not_wait_for_a_sink_that_will_not_be_cancelled(time: HandTime, outbox: OutboxInMemory, relay_to: Start) -> None:
+async def test_a_stop_does_not_wait_for_a_sink_that_will_not_be_cancelled(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     stubborn = SinkDouble("stubborn")
     stubborn.swallows_cancellation = True
     stubborn.open.clear()
@@ -249,7 +249,7 @@ async def test_a_stop_does_not_wait_for_a_sink_that_will_not_be_cancelled(time: 
     await time.until(lambda: stubborn.running)
     await asyncio.wait_for(relay.stop(0.01), 5)
     assert stubborn.closed == 1
-    assert not outbox.taken
+    assert not outbox.holders
     stubborn.open.set()
 
 
@@ -265,3 +265,101 @@ async def test_a_sink_that_cannot_close_stops_nobody(error: BaseException, time:
     await time.rest()
     await relay.stop(1)
     assert good.closed == 1
+
+
+class Unordered(SinkDouble):
+    """Keeps no order: takes of a batch what it can. `fails` are ids that it cannot take for now."""
+
+    ordered = False
+
+    def __init__(self, name: str = "hook") -> None:
+        super().__init__(name)
+        self.fails: dict[str, Exception] = {}
+        self.tried: list[str] = []
+
+    async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self.tried += [event["id"] for event in events]
+        errors = {event["id"]: self.fails[event["id"]] for event in events if event["id"] in self.fails}
+        await super().deliver([event for event in events if event["id"] not in errors])
+        if errors:
+            raise DeliveryFailed(errors)
+
+
+async def test_without_order_an_event_that_fails_holds_back_no_other_and_is_tried_for_days(
+    time: HandTime, outbox: EventsInMemory, relay_to: Start
+) -> None:
+    outbox.put_many(5)
+    failing = outbox.rows[1].event_id
+    hook = Unordered()
+    hook.fails[str(failing)] = OSError("500")
+    relay_to(hook)
+    await time.until(lambda: len(hook.got) == 4, within_s=1)
+    for wait_s in (*RETRY_WAITS_S, 1.0):
+        outbox.put_many(1)
+        await time.leap(wait_s * 1.1 + 1)
+        await time.advance(3)
+    assert len(hook.got) == 4 + len(RETRY_WAITS_S) + 1
+    assert hook.tried.count(str(failing)) == 1 + len(RETRY_WAITS_S)
+    assert outbox.dead == {("hook", failing): "OSError: 500"}
+
+
+async def test_an_event_that_failed_comes_when_it_can_be_taken(time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start) -> None:
+    outbox.put_many(5)
+    failing = outbox.rows[1].event_id
+    hook = Unordered()
+    hook.fails[str(failing)] = OSError("500")
+    relay_to(hook)
+    await time.until(lambda: len(hook.got) == 4, within_s=1)
+    hook.fails.clear()
+    await time.until(lambda: not outbox.rows, within_s=2 * RETRY_WAITS_S[0])
+    assert (len(hook.got), hook.tried.count(str(failing)), outbox.dead) == (5, 2, {})
+    assert meters.delivered == {"hook": 5}
+
+
+async def test_an_event_refused_in_a_part_of_a_batch_goes_to_the_dead_letters(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(5)
+    refused = outbox.rows[1].event_id
+    hook = Unordered()
+    hook.fails[str(refused)] = DeliveryRefused("413")
+    relay_to(hook)
+    await time.until(lambda: not outbox.rows, within_s=1)
+    assert outbox.dead == {("hook", refused): "DeliveryRefused: 413"}
+    assert len(hook.got) == 4
+
+
+async def test_an_outage_of_a_sink_without_order_buries_nothing_however_long(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(2_000)
+    hook = Unordered()
+    hook.fails = {str(event.event_id): OSError("down") for event in outbox.rows}
+    relay_to(hook)
+    await time.advance(60)
+    for _ in range(40):
+        await time.leap(RETRY_WAITS_S[-1])
+        await time.advance(2)
+    assert outbox.dead == {}
+    assert len(outbox.rows) == 2_000
+    hook.fails.clear()
+    await time.advance(BACKOFF_MAX_S + 60)
+    await time.leap(RETRY_WAITS_S[-1] * 1.2)
+    await time.until(lambda: not outbox.rows, within_s=60)
+    assert len(hook.got) == 2_000
+
+
+async def test_events_that_never_can_be_taken_do_not_hold_back_the_others_for_ever(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(40)
+    hook = Unordered()
+    hook.fails = {str(event.event_id): OSError("500") for event in outbox.rows[:20]}
+    relay_to(hook, jitter=lambda: 0.0)
+    await time.until(lambda: len(hook.got) == 20, within_s=(WHOLE_FAILURES_MAX + 20) * BACKOFF_MAX_S)
+
+
+async def test_a_sink_whose_receiver_is_gone_is_disabled_and_keeps_its_events(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    gone, good = SinkDouble("gone"), SinkDouble("good")
+    gone.failures = [SinkGone("410")]
+    outbox.put_many(3)
+    relay_to(gone, good)
+    await time.advance(100)
+    assert (gone.deliveries, len(good.got), outbox.disabled) == (1, 3, {"gone"})
+    outbox.disabled.clear()
+    await time.until(lambda: not outbox.rows, within_s=LOOK_EVERY_S + BACKOFF_MAX_S)
+    assert gone.sequences() == [1, 2, 3]

@@ -57,6 +57,7 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.events_delivered("log", 1)
     metrics.delivery_failed("log")
     metrics.event_buried("log")
+    metrics.sink_behind("log", 3, 1.5, 1, 0, False)
     metrics.policy_watched(4, 2, 1, outside=True)
     metrics.policy_band_left(rolled_back=True)
     families = list(metrics.registry.collect())
