@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import comparison, costs, fill, large, overload, past, shadow, soak
+from bench import brokers, comparison, costs, fill, large, overload, past, shadow, soak
 from bench.loads import Crowd, wrk
 from bench.measures import machine
 from bench.processes import DidNotServe
@@ -135,6 +135,33 @@ def shadow_command(rounds: int, minutes: float, warmup_s: float, customers: int,
     _alone_on_a_stage(
         "shadow", lambda stage, say: shadow.measure(stage, rounds=rounds, minutes=minutes, warmup_s=warmup_s, crowd=crowd, say=say), publish=publish
     )
+
+
+@bench.command("events")
+@click.option("--broker", "names", multiple=True, type=click.Choice([*brokers.BROKERS]), help="This one alone.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=30.0,
+    show_default=True,
+    help="Length of the load whose events are a backlog, and of full load.",
+)
+@click.option(
+    "--payments", type=click.IntRange(1_000), default=50_000, show_default=True, help="Payments while the broker is away and relays are killed."
+)
+@customers_option
+@publish_option
+def events_command(names: tuple[str, ...], seconds: float, payments: int, customers: int, publish: bool) -> None:
+    """Events into Kafka and RabbitMQ: how a backlog drains, whether the relay keeps up with full load, what an outage and killed relays do."""
+    for name in names or tuple(brokers.BROKERS):
+        with brokers.BROKERS[name]() as broker:
+            _alone_on_a_stage(
+                f"events_{name}",
+                lambda stage, say, broker=broker: brokers.measure(
+                    stage, broker, seconds=seconds, warmup_s=3, payments=payments, crowd=Crowd(customers), say=say
+                ),
+                publish=publish,
+            )
 
 
 @bench.command("costs")

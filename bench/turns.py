@@ -115,7 +115,7 @@ def check_stored(rival: Rival, stored: int, accepted: int) -> None:
         raise Broken(f"{rival.title}: {accepted} payments were answered with 200, {stored} are stored")
 
 
-def check_drained(stage: Stage, database: str) -> float:
+def check_drained(stage: Stage, database: str, within_s: float = DRAINED_WITHIN_S) -> float:
     """Waits until no event waits for delivery and no claim is open; how long that took. Raises `Broken`."""
     began = time.monotonic()
     while left := stage.number(
@@ -123,7 +123,7 @@ def check_drained(stage: Stage, database: str) -> float:
         "select (select count(*) from outbox) + (select coalesce(sum(p.last_place - g.place), 0) from event_progress g join event_partitions p "
         "using (partition)) + (select count(*) from idempotency_keys where state = 'processing' limit 1)",
     ):
-        if time.monotonic() - began > DRAINED_WITHIN_S:
+        if time.monotonic() - began > within_s:
             raise Broken(f"{left} events and claims of {database} are left")
         time.sleep(POLL_S)
     return time.monotonic() - began
