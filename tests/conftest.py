@@ -8,8 +8,20 @@ import hypothesis
 
 from database import database, database_numbers, empty_database, own_server, postgres_server, template_database
 from logged import logged
+from servers.kafka import kafka_server
+from servers.rabbitmq import rabbitmq_server
 
-__all__ = ["database", "database_numbers", "empty_database", "logged", "own_server", "postgres_server", "template_database"]
+__all__ = [
+    "database",
+    "database_numbers",
+    "empty_database",
+    "kafka_server",
+    "logged",
+    "own_server",
+    "postgres_server",
+    "rabbitmq_server",
+    "template_database",
+]
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)

@@ -19,10 +19,12 @@ from paynow.settings.model import (
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
+    KafkaSettings,
     LoggingSettings,
     PluginSettings,
     PolicyGuardSettings,
     PolicySettings,
+    RabbitmqSettings,
     RateLimitSettings,
     ReservationSettings,
     Secrets,
@@ -49,8 +51,8 @@ class Value:
 def build(entries: Entries, secrets: Secrets) -> Settings:
     """The settings. Every key has to be there and valid."""
 
-    def section(name: str) -> dict[str, Any]:
-        return {path[1]: entry.value for path, entry in entries.by_path.items() if path[0] == name and len(path) == 2}
+    def section(*table: str) -> dict[str, Any]:
+        return {path[-1]: entry.value for path, entry in entries.by_path.items() if path[:-1] == table}
 
     plugins, limit, guard, events = section("plugins"), section("rate_limit"), section("policy_guard"), section("events")
     per_second, burst = limit.pop("customer"), limit.pop("burst")
@@ -74,7 +76,12 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
         rate_limit=RateLimitSettings(**limit, customer=None if per_second is None else Limit(per_second, burst)),
         policy=PolicySettings(**section("policy")),
         policy_guard=PolicyGuardSettings(**guard, window_s=window_s, roll_back_within_s=roll_back_within_s),
-        events=EventSettings(**events, keep_s=keep_s),
+        events=EventSettings(
+            **events,
+            keep_s=keep_s,
+            kafka=KafkaSettings(**section("events", "kafka")),
+            rabbitmq=RabbitmqSettings(**section("events", "rabbitmq")),
+        ),
         logging=LoggingSettings(**section("logging")),
         secrets=secrets,
     )

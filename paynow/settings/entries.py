@@ -14,7 +14,7 @@ from paynow.settings.layers import KeyPath, Layer
 from paynow.settings.schema import SCHEMA, TOOL_DEFAULTS
 
 NESTED = {("agent", "tools"), ("plugins", "settings")}
-"""Tables of tables: their keys lie at depth four, all others at depth two."""
+"""Tables of tables: their keys lie at depth four. All others lie at depth two, or three in a table of their own (`events.kafka.topic`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def _leaves(data: dict[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
         for name, value in table.items():
             if (section, name) in NESTED:
                 yield from (((section, name, inner, key), leaf) for inner, keys in value.items() for key, leaf in keys.items())
+            elif isinstance(value, dict):
+                yield from (((section, name, key), leaf) for key, leaf in value.items())
             else:
                 yield (section, name), value
 

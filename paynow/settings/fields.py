@@ -165,6 +165,16 @@ class FilePath(Text):
         return Path(super()._deserialize(value, attr, data, **kwargs))
 
 
+class FileOrNone(FilePath):
+    """A file that may be left out: `None` for the empty text."""
+
+    def __init__(self) -> None:
+        super().__init__('a path of a file that exists, or "" for none')
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Path | None:
+        return None if value == "" else super()._deserialize(value, attr, data, **kwargs)
+
+
 class Names(Key):
     """A list of names, each once. A variable may also write them as `a,b`."""
 

@@ -118,12 +118,49 @@ class PolicyGuardSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """`compression` is `none` or one of Kafka's; the last two are for a topic that is created."""
+
+    topic: str
+    client_id: str
+    security_protocol: str
+    ca_file: Path | None
+    """None: whom the system trusts."""
+    certificate_file: Path | None
+    key_file: Path | None
+    sasl_mechanism: str
+    compression: str
+    request_timeout_ms: int
+    create_topic: bool
+    partitions: int
+    replication_factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitmqSettings:
+    """`exchange_type` is `topic` or `x-consistent-hash`, `queue_type` is `classic` or `quorum`."""
+
+    exchange: str
+    exchange_type: str
+    queues: tuple[str, ...]
+    binding: str
+    queue_type: str
+    single_active_consumer: bool
+    dead_letter_exchange: str
+    dead_letter_queue: str
+    declare: bool
+    connect_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     sinks: tuple[str, ...]
     memory_last: int
     poll_ms: int
     relay: bool
     keep_s: float
+    kafka: KafkaSettings
+    rabbitmq: RabbitmqSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +179,8 @@ class Secrets:
     redis_url: str | None = field(default=None, repr=False)
     amqp_url: str | None = field(default=None, repr=False)
     kafka_bootstrap_servers: str | None = field(default=None, repr=False)
+    kafka_username: str | None = field(default=None, repr=False)
+    kafka_password: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     log_hash_key: str | None = field(default=None, repr=False)
 

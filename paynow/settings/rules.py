@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from paynow.errors import ConfigurationFault
@@ -92,6 +93,55 @@ def the_guard_has_something_to_guard(entries: Entries) -> Faults:
                 yield ConfigurationFault(entry.origin, f"policy_guard.{name}", message)
 
 
+SWITCHES = (
+    ("events.kafka.create_topic", (False,), ("partitions", "replication_factor")),
+    ("events.kafka.security_protocol", ("PLAINTEXT", "SASL_PLAINTEXT"), ("ca_file", "certificate_file", "key_file")),
+    ("events.kafka.security_protocol", ("PLAINTEXT", "SSL"), ("sasl_mechanism",)),
+    (
+        "events.rabbitmq.declare",
+        (False,),
+        ("queues", "binding", "queue_type", "single_active_consumer", "dead_letter_exchange", "dead_letter_queue"),
+    ),
+    ("events.rabbitmq.exchange_type", ("x-consistent-hash",), ("binding",)),
+)
+"""Keys of brokers, the values with which other keys beside them have no effect, and those."""
+
+
+def keys_of_brokers_have_an_effect(entries: Entries) -> Faults:
+    """What somebody has set and is not used would be silently off."""
+    for switch, values, names in SWITCHES:
+        value = entries.get(switch)
+        table = tuple(switch.split(".")[:-1])
+        for name in names if value in values else ():
+            entry = entries.by_path.get((*table, name))
+            if entry and entry.rank > 0 and entry.value is not None:
+                yield ConfigurationFault(entry.origin, ".".join((*table, name)), f"has no effect while {switch} is {json.dumps(value)}")
+
+
+def files_for_kafka_are_there(entries: Entries) -> Faults:
+    paths = {name: ("events", "kafka", name) for name in ("ca_file", "certificate_file", "key_file")}
+    named = {name: entries.by_path[path] for name, path in paths.items() if path in entries.by_path and entries.by_path[path].value}
+    for name, entry in named.items():
+        if not entry.value.is_file():
+            yield ConfigurationFault(entry.origin, f"events.kafka.{name}", f"there is no file {entry.value}")
+    pair = [name for name in ("certificate_file", "key_file") if name in named]
+    if len(pair) == 1:
+        message = "events.kafka.certificate_file and events.kafka.key_file come together: a certificate and the key that belongs to it"
+        yield entries.fault(message, paths[pair[0]])
+
+
+def dead_letters_lie_apart(entries: Entries) -> Faults:
+    """What consumers reject must not come back to them."""
+    table = "events.rabbitmq"
+    exchange, queues = entries.get(f"{table}.exchange"), entries.get(f"{table}.queues")
+    if exchange is not None and exchange == entries.get(f"{table}.dead_letter_exchange"):
+        message = f"{table}.dead_letter_exchange must be another exchange than {table}.exchange"
+        yield entries.fault(message, ("events", "rabbitmq", "dead_letter_exchange"), ("events", "rabbitmq", "exchange"))
+    if queues is not None and entries.get(f"{table}.dead_letter_queue") in queues:
+        message = f"{table}.dead_letter_queue must be none of {table}.queues"
+        yield entries.fault(message, ("events", "rabbitmq", "dead_letter_queue"), ("events", "rabbitmq", "queues"))
+
+
 RULES = (
     lease_outlives_the_settle,
     attempts_fit_the_deadline,
@@ -99,5 +149,8 @@ RULES = (
     tools_are_planned,
     limits_hold_over_workers,
     the_guard_has_something_to_guard,
+    keys_of_brokers_have_an_effect,
+    files_for_kafka_are_there,
+    dead_letters_lie_apart,
     named_paths_exist,
 )

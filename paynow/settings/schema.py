@@ -14,6 +14,7 @@ from paynow.settings.fields import (
     Amounts,
     Duration,
     DurationOrOff,
+    FileOrNone,
     FilePath,
     Files,
     Folders,
@@ -35,6 +36,9 @@ from paynow.settings.notation import did_you_mean
 
 TOOL_DEFAULTS: dict[str, Any] = {"attempts": 3, "timeout_ms": 400, "backoff_ms": 20, "on_failure": "review"}
 """What a tool of the plan has that its table leaves out, or that has no table: strict enough to be safe, and never `ignore`."""
+
+AMQP_NAME = r"(?!amq\.)[A-Za-z0-9._-]{1,255}"
+AMQP_NAME_EXPECTED = "up to 255 letters, digits, dots, underscores and hyphens that do not begin with amq."
 
 
 class Section(Schema):
@@ -138,12 +142,42 @@ class PolicyGuardSection(Section):
     roll_back_within = Duration("1s", "30d")
 
 
+class KafkaSection(Section):
+    topic = Text("a topic's name: up to 249 letters, digits, dots, underscores and hyphens", r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+    client_id = Text("up to 100 letters, digits, dots, underscores and hyphens", r"[A-Za-z0-9._-]{1,100}")
+    security_protocol = Word("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+    ca_file = FileOrNone()
+    certificate_file = FileOrNone()
+    key_file = FileOrNone()
+    sasl_mechanism = Word("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+    compression = Word("none", "gzip", "snappy", "lz4", "zstd")
+    request_timeout_ms = Whole(100, 60_000)
+    create_topic = Switch()
+    partitions = Whole(1, 10_000)
+    replication_factor = Whole(1, 100)
+
+
+class RabbitmqSection(Section):
+    exchange = Text(AMQP_NAME_EXPECTED, AMQP_NAME)
+    exchange_type = Word("topic", "x-consistent-hash")
+    queues = Names()
+    binding = Text("words of event types with dots between them, * for any word and # for any words", r"[a-z0-9_.*#]{1,255}")
+    queue_type = Word("classic", "quorum")
+    single_active_consumer = Switch()
+    dead_letter_exchange = Text(AMQP_NAME_EXPECTED, AMQP_NAME)
+    dead_letter_queue = Text(AMQP_NAME_EXPECTED, AMQP_NAME)
+    declare = Switch()
+    connect_timeout_ms = Whole(100, 60_000)
+
+
 class EventsSection(Section):
     sinks = Names()
     memory_last = Whole(1, 100_000)
     poll_ms = Whole(10, 60_000)
     relay = Switch()
     keep = Duration("1m", "3650d")
+    kafka = fields.Nested(KafkaSection)
+    rabbitmq = fields.Nested(RabbitmqSection)
 
 
 class LoggingSection(Section):
@@ -178,6 +212,8 @@ def keys() -> Iterator[tuple[tuple[str, ...], Key]]:
         for name, found in nested.schema.fields.items():  # type: ignore[attr-defined]
             if isinstance(found, Key):
                 yield (section, name), found
+            elif isinstance(found, fields.Nested):
+                yield from (((section, name, inner), key) for inner, key in found.schema.fields.items())  # type: ignore[attr-defined]
             elif isinstance(found, Tables) and found.schema is not None:
                 yield from (((section, name, "*", key), field) for key, field in found.schema.fields.items() if isinstance(field, Key))
 

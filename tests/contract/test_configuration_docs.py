@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
+from marshmallow.fields import Nested
 
 from paynow.resources import folder
 from paynow.settings import Settings
@@ -28,7 +32,15 @@ BLOCKS = re.findall(r"^```toml\n(.+?)^```$", DOCUMENTATION, re.MULTILINE | re.DO
 def default(path: tuple[str, ...]) -> Any:
     if "*" in path:
         return TOOL_DEFAULTS[path[-1]]
-    return DEFAULTS[path[0]][path[1]]
+    return reduce(getitem, path, DEFAULTS)
+
+
+def leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*above, name))
+        else:
+            yield (*above, name)
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -52,19 +64,17 @@ def test_the_limits_of_a_tool_without_a_table_are_those_documented() -> None:
 
 
 def test_the_shipped_defaults_hold_every_key_and_no_other() -> None:
-    tools = DEFAULTS["agent"].pop("tools")
-    try:
-        assert {(section, key) for section, table in DEFAULTS.items() for key in table} == {path for path, _ in KEYS.values() if len(path) == 2}
-        assert all(set(table) == set(TOOL_DEFAULTS) for table in tools.values())
-    finally:
-        DEFAULTS["agent"]["tools"] = tools
+    shipped = set(leaves(DEFAULTS))
+    tools = {path for path in shipped if path[:2] == ("agent", "tools")}
+    assert shipped - tools == {path for path, _ in KEYS.values() if "*" not in path}
+    assert tools == {("agent", "tools", name, key) for name in DEFAULTS["agent"]["tools"] for key in TOOL_DEFAULTS}
 
 
 @pytest.mark.parametrize("name", [name for name in KEYS if "NAME" not in name])
 def test_every_shipped_default_has_a_comment(name: str) -> None:
     shipped = (folder("config") / "default.toml").read_text(encoding="utf-8")
-    section, key = name.split(".")
-    table = re.search(rf"^\[{section}\]\n(.*?)(?=^\[|\Z)", shipped, re.MULTILINE | re.DOTALL)
+    section, _, key = name.rpartition(".")
+    table = re.search(rf"^\[{re.escape(section)}\]\n(.*?)(?=^\[|\Z)", shipped, re.MULTILINE | re.DOTALL)
     assert table
     assert re.search(rf"^{key} = .+ # \S.+$|^# .+\n{key} = ", table[1], re.MULTILINE)
 
@@ -79,10 +89,15 @@ def test_every_field_of_the_settings_is_in_the_schema() -> None:
         "policy_guard.roll_back_within_s": "policy_guard.roll_back_within",
     }
     for section in sections:
-        model = getattr(load(None, {}).settings, section)
-        for field in model.__dataclass_fields__:
-            name = renamed.get(f"{section}.{field}", f"{section}.{field}")
-            assert name.split(".")[1] in SCHEMA.fields[section].schema.fields  # type: ignore[attr-defined]
+        assert_in_the_schema(getattr(load(None, {}).settings, section), section, SCHEMA.fields[section], renamed)
+
+
+def assert_in_the_schema(model: Any, section: str, nested: Any, renamed: dict[str, str]) -> None:
+    for field in model.__dataclass_fields__:
+        name = renamed.get(f"{section}.{field}", f"{section}.{field}")
+        found = nested.schema.fields[name.rpartition(".")[2]]
+        if isinstance(found, Nested):
+            assert_in_the_schema(getattr(model, field), f"{section}.{field}", found, renamed)
 
 
 def test_every_kind_of_key_says_what_it_expects() -> None:

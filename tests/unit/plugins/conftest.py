@@ -11,7 +11,7 @@ import pytest
 
 from paynow.errors import ConfigurationRefused
 from paynow.plugin_loader import Plugins, load_plugins
-from paynow.settings import EventSettings, RateLimitSettings, Settings
+from paynow.settings import RateLimitSettings, Settings
 from paynow.settings.load import load
 
 
@@ -50,7 +50,7 @@ def settings_of(here: Path) -> Callable[..., Settings]:
         return replace(
             settings,
             plugins=replace(settings.plugins, dirs=dirs, enabled=enabled, settings=own or {}),
-            events=EventSettings(sinks=sinks, memory_last=3, poll_ms=200),
+            events=replace(settings.events, sinks=sinks, memory_last=3, poll_ms=200),
             rate_limit=RateLimitSettings(backend=backend, customer=None, on_store_failure="deny"),
         )
 

@@ -48,6 +48,39 @@ Faults = Callable[..., list[str]]
         ("[agent]\non_review = ['a.b']", "paynow.toml:2: agent.on_review: expected a list of names, each once"),
         ("[events]\nsinks = ['']", "paynow.toml:2: events.sinks: expected a list of names, each once"),
         ("[events]\nsinks = ['a', 'b', 'a']", "paynow.toml:2: events.sinks: expected a list of names, each once; named twice: a"),
+        ("[events.kafka]\ntopci = 'x'", "paynow.toml:2: events.kafka.topci: unknown key; did you mean topic?"),
+        ("[events]\nkafka = 5", "paynow.toml:2: events.kafka: expected a table"),
+        (
+            "[events.kafka]\ntopic = '..'",
+            "paynow.toml:2: events.kafka.topic: expected a topic's name: up to 249 letters, digits, dots, underscores and hyphens",
+        ),
+        (
+            "[events.kafka]\nca_file = '/etc/passwd'",
+            'paynow.toml:2: events.kafka.ca_file: has no effect while events.kafka.security_protocol is "PLAINTEXT"',
+        ),
+        ("[events.kafka]\npartitions = 3", "paynow.toml:2: events.kafka.partitions: has no effect while events.kafka.create_topic is false"),
+        (
+            "[events.kafka]\nsecurity_protocol = 'SSL'\nkey_file = '/etc/passwd'",
+            "paynow.toml:3: events.kafka.key_file: events.kafka.certificate_file and events.kafka.key_file come together: "
+            "a certificate and the key that belongs to it",
+        ),
+        (
+            "[events.kafka]\nsecurity_protocol = 'SSL'\nca_file = '/nowhere/ca.pem'",
+            "paynow.toml:3: events.kafka.ca_file: there is no file /nowhere/ca.pem",
+        ),
+        (
+            "[events.rabbitmq]\ndeclare = false\nqueues = ['a']",
+            "paynow.toml:3: events.rabbitmq.queues: has no effect while events.rabbitmq.declare is false",
+        ),
+        (
+            "[events.rabbitmq]\nexchange = 'a'\ndead_letter_exchange = 'a'",
+            "paynow.toml:3: events.rabbitmq.dead_letter_exchange: events.rabbitmq.dead_letter_exchange must be another exchange than "
+            "events.rabbitmq.exchange",
+        ),
+        (
+            "[events.rabbitmq]\nqueues = ['b', 'paynow.events.dead']",
+            "paynow.toml:2: events.rabbitmq.queues: events.rabbitmq.dead_letter_queue must be none of events.rabbitmq.queues",
+        ),
         ("[reservations]\nttl = 7", "paynow.toml:2: reservations.ttl: expected a time with its unit (s, m, h, d), from 1s to 3650d"),
         ("[reservations]\nttl = '0s'", "paynow.toml:2: reservations.ttl: expected a time with its unit (s, m, h, d), from 1s to 3650d"),
         (
