@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import aiohttp
@@ -20,7 +21,7 @@ from paynow.errors import ConfigurationFault, ConfigurationRefused, Refusal
 from paynow.events.relay import Relay
 from paynow.explain.service import Explanations
 from paynow.http.gate import Gate
-from paynow.http.keyring import Keyring
+from paynow.http.keyring import Caller, Keyring
 from paynow.http.recent_events import RecentEvents
 from paynow.http.server import Server, make_application
 from paynow.http.services import Services
@@ -93,6 +94,9 @@ def check(loaded: Loaded) -> Assembly:
     if not settings.secrets.log_hash_key:
         message = "is not set: give it any secret of 16 characters or more; customers appear in the logs as hashes under it"
         faults.append(ConfigurationFault("environment", "LOG_HASH_KEY", message))
+    if settings.auth.jwt.jwks_url is not None and find_spec("joserfc") is None:
+        message = "tokens are checked by joserfc, which is not installed: pip install 'paynow[jwt]'"
+        faults.append(ConfigurationFault(origin_of("auth.jwt.jwks_url"), "auth.jwt.jwks_url", message))
     backend = settings.rate_limit.backend
     if settings.server.workers > 1 and not plugins.limiters[backend].shared:
         message = f"{backend} holds for one process only, and there are {settings.server.workers} workers (server.workers)"
@@ -287,7 +291,22 @@ class Service:
             limiter_failed=metrics.limiter_failed,
             rate_limited=metrics.rate_limited,
             local_limiter=local_limiter,
+            caller_of_token=self._caller_of_token(metrics),
         )
+
+    def _caller_of_token(self, metrics: Metrics) -> Callable[[str, bytes], Awaitable[Caller]] | None:
+        """Keys are fetched from the start on, but nobody waits for them: without tokens the service serves all the same."""
+        settings = self._settings.auth.jwt
+        if settings.jwks_url is None:
+            return None
+        from paynow.http.signing_keys import SigningKeys  # what they need is installed with the extra `jwt` only
+        from paynow.http.tokens import Tokens
+
+        keys = SigningKeys(settings, self._clock, metrics.jwks_fetched)
+        self._undo.append(keys.close)
+        tokens = Tokens(settings, keys, self._clock, str(self._settings.secrets.log_hash_key).encode())
+        self._run(keys.follow(), "signing keys")
+        return tokens.caller
 
     def _limits(self) -> DecideLimits:
         settings = self._settings

@@ -3,8 +3,9 @@
     PayNowError
     ├── Refusal                     what a caller is told, as an RFC 9457 problem
     │   ├── InvalidRequest      400 invalid_request         a field is wrong, or the body is not JSON
+    │   ├── InvalidToken        401 invalid_token           a bearer token that is not accepted
     │   ├── NotAuthenticated    401 not_authenticated       no valid key
-    │   ├── MissingScope        403 missing_scope           a key without the scope
+    │   ├── MissingScope        403 missing_scope           a key or token without the scope
     │   ├── OwnProposal         403 own_proposal            a key may not approve what it has proposed
     │   ├── NotFound            404 not_found
     │   ├── MethodNotAllowed    405 method_not_allowed
@@ -23,6 +24,7 @@
     │   ├── StoreUnavailable    503 store_unavailable       the statement was not carried out
     │   ├── OutcomeUnknown      503 outcome_unknown         a statement may or may not have been carried out
     │   ├── LimiterUnavailable  503 limiter_unavailable     the rate limiter's store is down, and the setting says deny
+    │   ├── SigningKeysUnavailable 503 signing_keys_unavailable  there is nothing to check a token with
     │   └── Overloaded          503 overloaded              a bounded queue is full
     └── ConfigurationRefused        what stops the boot: all faults at once
 
@@ -82,18 +84,30 @@ class InvalidRequest(Refusal):
     status, code, title = 400, "invalid_request", "The request is not valid"
 
 
+class InvalidToken(Refusal):
+    """The bearer token is not accepted: it is no token, its signature is not that of the identity provider, it has expired or does not count yet,
+    or it is for somebody else. If its signature was right, the detail says which claim was not. Get a new one and ask again with it."""
+
+    status, code, title = 401, "invalid_token", "The bearer token is not accepted"
+
+
 class NotAuthenticated(Refusal):
     """No API key was sent, or it is unknown, expired, revoked or mistyped.
-    Send it as `X-API-Key: pn_…` or `Authorization: Bearer pn_…`. `paynow keys create` makes one."""
+    Send it as `X-API-Key: pn_…` or `Authorization: Bearer pn_…`. `paynow keys create` makes one. Where tokens of an identity provider are taken
+    (`auth.jwt.jwks_url`), one may be sent instead, as `Authorization: Bearer …`."""
 
     status, code, title = 401, "not_authenticated", "A valid API key is needed"
 
 
 class MissingScope(Refusal):
-    """The API key is valid but lacks the scope that this route asks for.
-    The detail names the scope; `paynow keys create --scopes …` makes a key that has it."""
+    """The API key or token is valid but lacks the scope that this route asks for.
+    The detail names the scope; `paynow keys create --scopes …` makes a key that has it, the identity provider a token."""
 
-    status, code, title = 403, "missing_scope", "The API key lacks the scope"
+    status, code, title = 403, "missing_scope", "The API key or token lacks the scope"
+
+    def __init__(self, detail: str = "", *, scope: str | None = None) -> None:
+        super().__init__(detail)
+        self.scope = scope
 
 
 class OwnProposal(Refusal):
@@ -220,6 +234,13 @@ class LimiterUnavailable(Refusal):
     """The rate limiter's store is down and `rate_limit.on_store_failure` is `deny`. Ask again after `Retry-After`."""
 
     status, code, title, retryable = 503, "limiter_unavailable", "The rate limit cannot be checked right now", True
+
+
+class SigningKeysUnavailable(Refusal):
+    """The identity provider's keys cannot be fetched, so that no token, or none signed with a key that is new here, can be checked: the token may be
+    right. API keys go on working. Ask again after `Retry-After`."""
+
+    status, code, title, retryable = 503, "signing_keys_unavailable", "Tokens cannot be checked right now", True
 
 
 class Overloaded(Refusal):

@@ -1,11 +1,13 @@
-"""Who may do what: API keys checked in constant time, remembered for a few seconds, so that a revoked key ends everywhere within ten."""
+"""Who may do what: API keys checked in constant time, remembered for a few seconds, so that a revoked key ends everywhere within ten.
+
+Of tokens it knows only that somebody else checks them."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,11 +23,12 @@ from paynow.store.records import StoredKey
 REMEMBERED_S = 5.0
 REMEMBERED_MAX = 10_000
 ENVIRONMENT_KEY_ID = "environment"
+KEY_PREFIX = "pn_"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose key a request carries, and what it may do."""
+    """Whose key or token a request carries, and what it may do."""
 
     key_id: str
     scopes: frozenset[str]
@@ -46,7 +49,9 @@ class Keyring:
         limiter_failed: Callable[[str], None],
         rate_limited: Callable[[str], None],
         local_limiter: RateLimiter | None,
+        caller_of_token: Callable[[str, bytes], Awaitable[Caller]] | None = None,
     ) -> None:
+        """`caller_of_token` is asked, with its SHA-256, for whatever is presented as a bearer token and is no API key; None: no token is taken."""
         self._administration = administration
         self._limiter = limiter
         self._local_limiter = local_limiter
@@ -54,19 +59,26 @@ class Keyring:
         self._limiter_failed = limiter_failed
         self._rate_limited = rate_limited
         self._clock = clock
+        self._caller_of_token = caller_of_token
         self._environment_sha256 = sha256(environment_key) if environment_key else None
         self._environment_caller = Caller(ENVIRONMENT_KEY_ID, frozenset(SCOPES), None)
         self._remembered: OrderedDict[str, tuple[StoredKey, float]] = OrderedDict()
         self._loading: dict[str, asyncio.Task[StoredKey | None]] = {}
         self._used: dict[str, datetime] = {}
 
-    async def authenticate(self, presented: str | None) -> Caller:
-        """The caller behind a presented key. Raises `NotAuthenticated`, `RateLimited` (the key's own limit), and the store's refusals."""
+    async def authenticate(self, presented: str | None, *, bearer: bool = False) -> Caller:
+        """The caller behind a presented key, or behind a token if it was presented as a bearer's. Raises `NotAuthenticated`, `InvalidToken`,
+        `SigningKeysUnavailable`, `RateLimited` (the caller's own limit), and the store's refusals."""
         if not presented:
             raise NotAuthenticated()
         digest = sha256(presented)
         if self._environment_sha256 is not None and hmac.compare_digest(digest, self._environment_sha256):
             return self._environment_caller
+        if bearer and self._caller_of_token is not None and not presented.startswith(KEY_PREFIX):
+            caller = await self._caller_of_token(presented, digest)
+            if caller.limit is not None:
+                await self._take(caller.key_id, caller.limit)
+            return caller
         key_id = key_id_of(presented)
         stored = await self._stored(key_id) if key_id is not None else None
         if stored is None or not hmac.compare_digest(digest, stored.secret_sha256) or not self._valid(stored):

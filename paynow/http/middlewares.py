@@ -102,15 +102,16 @@ async def problem_answers(request: web.Request, handler: Handler) -> web.StreamR
 
 @web.middleware
 async def authentication(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets through open routes, and callers whose key has the route's scope. What is not a route needs a key too."""
+    """Lets through open routes, and callers whose key or token has the route's scope. What is not a route needs one too."""
     route = route_of(request)
     if route is not None and route.scope is None:
         return await handler(request)
-    caller = await request.app[SERVICES].keyring.authenticate(_presented(request))
+    presented, bearer = _presented(request)
+    caller = await request.app[SERVICES].keyring.authenticate(presented, bearer=bearer)
     request[CALLER_ID] = caller.key_id
     request[CALLER_SCOPES] = caller.scopes
     if route is not None and route.scope not in caller.scopes:
-        raise MissingScope(f"The API key lacks the scope {route.scope}")
+        raise MissingScope(f"The API key or token lacks the scope {route.scope}", scope=route.scope)
     return await handler(request)
 
 
@@ -121,12 +122,13 @@ def route_of(request: web.Request) -> Route | None:
     return ROUTE_TABLE.get((method, resource.canonical)) if resource is not None else None
 
 
-def _presented(request: web.Request) -> str | None:
+def _presented(request: web.Request) -> tuple[str | None, bool]:
+    """The key or token that the request carries, and whether it does so as a bearer's."""
     key = request.headers.get("X-API-Key")
     if key is not None:
-        return key
+        return key, False
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else None
+    return (token.strip(), True) if kind.lower() == "bearer" else (None, False)
 
 
 def _method(request: web.Request) -> str:

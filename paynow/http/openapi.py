@@ -198,6 +198,8 @@ def _add_components(spec: APISpec) -> None:
     )
     spec.components.security_scheme("ApiKey", {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`pn_<id>_<secret>`"})
     spec.components.security_scheme("Bearer", {"type": "http", "scheme": "bearer", "description": "The same key as a bearer token"})
+    described = "A token of your identity provider, where the service is configured to take them (`auth.jwt`)"
+    spec.components.security_scheme("Jwt", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": described})
 
 
 def _operation(route: Route) -> Json:
@@ -209,7 +211,7 @@ def _operation(route: Route) -> Json:
         "description": f"Scope: `{route.scope}`" if route.scope else "Open to everyone: no key is needed.",
         "parameters": _parameters(route),
         "responses": {"200": _success(route), **_failures(route)},
-        "security": [{"ApiKey": []}, {"Bearer": []}] if route.scope else [],
+        "security": [{"ApiKey": []}, {"Bearer": []}, {"Jwt": []}] if route.scope else [],
     }
     if route.scope:
         operation["x-scope"] = route.scope

@@ -46,11 +46,20 @@ def problem(refusal: Refusal, request_id: str) -> web.Response:
         retry_after_s = RETRY_AFTER_DEFAULT_S
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-    if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="paynow"'
+    if challenge := _challenge(refusal):
+        response.headers["WWW-Authenticate"] = challenge
     if isinstance(refusal, errors.RateLimited) and refusal.told is not None:
         response.headers.update(rate_headers(refusal.told))
     return response
+
+
+def _challenge(refusal: Refusal) -> str | None:
+    """What has to be shown instead, as RFC 6750 (section 3) says it."""
+    if isinstance(refusal, errors.InvalidToken):
+        return f'Bearer realm="paynow", error="invalid_token", error_description="{refusal.detail}"'
+    if isinstance(refusal, errors.MissingScope) and refusal.scope is not None:
+        return f'Bearer realm="paynow", error="insufficient_scope", scope="{refusal.scope}"'
+    return 'Bearer realm="paynow"' if refusal.status == 401 else None
 
 
 def from_http_exception(error: web.HTTPException) -> Refusal:

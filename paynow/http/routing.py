@@ -49,8 +49,16 @@ _READ = (errors.StoreUnavailable, errors.Overloaded)
 _WRITE = (*_READ, errors.OutcomeUnknown)
 _CASE_WORK = (errors.NotFound, errors.CaseHeld, errors.CaseResolved, *_WRITE)
 _CASE_TEXT = (errors.InvalidRequest, errors.NotFound, errors.BodyTooLarge, errors.NotJson, *_WRITE)
-# What the check of a key may end in. The store's refusals are among them, because that is where keys are kept.
-_DOOR = (errors.NotAuthenticated, errors.MissingScope, errors.RateLimited, errors.LimiterUnavailable, *_READ)
+# What the check of a key or token may end in. The store's refusals are among them, because that is where keys are kept.
+_DOOR = (
+    errors.NotAuthenticated,
+    errors.InvalidToken,
+    errors.MissingScope,
+    errors.RateLimited,
+    errors.LimiterUnavailable,
+    errors.SigningKeysUnavailable,
+    *_READ,
+)
 
 ROUTES: tuple[Route, ...] = (
     Route(

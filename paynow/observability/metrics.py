@@ -118,6 +118,10 @@ class Metrics:
             "paynow_payments_turned_away", "Requests for a decision refused because too many were in flight", registry=self.registry
         )
         self._limited = self._counter("paynow_rate_limited", "Requests refused by a rate limit", "kind")
+        self._jwks_fetches = self._counter("paynow_jwks_fetches", "Fetches of the keys that tokens are checked with", "outcome")
+        self._jwks_fetched_at = self._gauge(
+            "paynow_jwks_fetched_timestamp_seconds", "When those keys were last had, in seconds since 1970", "livemin"
+        )
         self._limiter_failures = self._counter("paynow_limiter_failures", "Times that the rate limiter's store failed", "action")
 
     def _of_decisions(self) -> None:
@@ -217,6 +221,12 @@ class Metrics:
     def rate_limited(self, kind: str) -> None:
         """A request was refused by the limit of a `customer` or an `api_key`."""
         self._limited[kind,].inc()
+
+    def jwks_fetched(self, outcome: str, at_s: float) -> None:
+        """A fetch of the keys that tokens are checked with ended at `at_s` (seconds since 1970): `ok`, `error` or `timeout`."""
+        self._jwks_fetches[outcome,].inc()
+        if outcome == "ok":
+            self._jwks_fetched_at.set(at_s)
 
     def limiter_failed(self, action: str) -> None:
         """The limiter's store failed, and the setting said `deny` or `local`."""

@@ -2,10 +2,12 @@
 
 from paynow.settings.model import (
     AgentSettings,
+    AuthSettings,
     CaseSettings,
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
+    JwtSettings,
     KafkaSettings,
     LoggingSettings,
     PluginSettings,
@@ -22,10 +24,12 @@ from paynow.settings.model import (
 
 __all__ = [
     "AgentSettings",
+    "AuthSettings",
     "CaseSettings",
     "DatabaseSettings",
     "EventSettings",
     "IdempotencySettings",
+    "JwtSettings",
     "KafkaSettings",
     "LoggingSettings",
     "PluginSettings",

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,10 +16,12 @@ from paynow.settings.entries import Entries, Entry
 from paynow.settings.layers import KeyPath
 from paynow.settings.model import (
     AgentSettings,
+    AuthSettings,
     CaseSettings,
     DatabaseSettings,
     EventSettings,
     IdempotencySettings,
+    JwtSettings,
     KafkaSettings,
     LoggingSettings,
     PluginSettings,
@@ -58,8 +61,11 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
     per_second, burst = limit.pop("customer"), limit.pop("burst")
     window_s, roll_back_within_s = guard.pop("window"), guard.pop("roll_back_within")
     keep_s = events.pop("keep")
+    jwt = section("auth", "jwt")
+    subject_per_s = jwt.pop("rate")
     return Settings(
         server=ServerSettings(**section("server")),
+        auth=AuthSettings(jwt=JwtSettings(**jwt, rate=Limit(subject_per_s, ceil(subject_per_s)) if subject_per_s else None)),
         database=DatabaseSettings(**section("database")),
         plugins=PluginSettings(
             dirs=tuple(folder for folder in plugins["dirs"] if folder.is_dir()),

@@ -10,12 +10,15 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, fields
 
+from paynow.api_keys import SCOPES
 from paynow.money import to_minor
-from paynow.settings.notation import duration_s, rate_per_s
+from paynow.settings.notation import did_you_mean, duration_s, rate_per_s
 
 NAMES_MAX = 100
 SEVERAL_MAX = 20
@@ -155,6 +158,26 @@ class Rate(Text):
             raise self.refused() from None
 
 
+class WebAddress(Text):
+    """Where something is fetched by HTTP; `None` for nowhere. A name and a password in it would be a secret in the wrong place."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            'an https:// or http:// address without a name, a password or a fragment, or "" for none', r"(?:https?://[\x21-\x7e]{1,2000})?"
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str | None:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            parts = urlsplit(text)
+            whole = bool(parts.hostname) and parts.port != 0 and not parts.fragment and "@" not in parts.netloc
+        except ValueError:
+            raise self.refused() from None
+        if text and not whole:
+            raise self.refused()
+        return text or None
+
+
 class FilePath(Text):
     """A file or a folder. A relative path is anchored where it was written, once it is known where that is."""
 
@@ -264,6 +287,31 @@ class Amounts(_Several):
             raise self.refused() from None
 
 
+class Texts(Names):
+    """A list of texts, each once."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[\x21-\x7e]{1,255}")
+
+    def __init__(self) -> None:
+        super().__init__("a list of texts without spaces, each once")
+
+
+class Choices(Names):
+    """A list of words out of a closed set, at least one."""
+
+    def __init__(self, *choices: str) -> None:
+        super().__init__(f"a list of one or more of {', '.join(choices)}, each once")
+        self.choices = choices
+
+    def fits(self, name: Any) -> bool:
+        return name in self.choices
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> tuple[Any, ...]:
+        if value == []:
+            raise self.refused()
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class ToolNames(Names):
     """Names that a policy rule can write: `toolName.field`."""
 
@@ -291,6 +339,26 @@ class Files(Folders):
         if len(files) > self.files_max:
             raise self.refused()
         return files
+
+
+class ScopesOf(Key):
+    """What others call a right, and the scopes that it stands for. A variable writes it as an inline table of TOML."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a table of up to {NAMES_MAX} names, each with a list of scopes")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Mapping[str, frozenset[str]]:
+        if not isinstance(value, dict) or len(value) > NAMES_MAX:
+            raise self.refused()
+        errors: dict[str, Any] = {}
+        for name, scopes in value.items():
+            if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+                errors[name] = ["expected a list of scopes"]
+            elif unknown := [scope for scope in scopes if scope not in SCOPES]:
+                errors[name] = [f"unknown scope; {did_you_mean(unknown[0], SCOPES)}"]
+        if errors:
+            raise ValidationError(errors)
+        return MappingProxyType({name: frozenset(scopes) for name, scopes in value.items()})
 
 
 class Tables(fields.Field):

@@ -25,6 +25,33 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JwtSettings:
+    """Whose tokens are taken, and what they may be. `scopes` is what a value of the claim `scope_claim` stands for; empty: for itself."""
+
+    jwks_url: str | None
+    """None: no token is taken (`jwks_url = ""`)."""
+    allow_http: bool
+    issuer: str
+    audience: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    token_type: str
+    """Empty: any."""
+    clock_skew_s: int
+    scope_claim: str
+    scopes: Mapping[str, frozenset[str]]
+    rate: Limit | None
+    """Of each subject. None: subjects are not limited (`rate = "off"`)."""
+    cache_s: int
+    stale_s: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    jwt: JwtSettings
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseSettings:
     connections_max: int
     lanes: int
@@ -190,6 +217,7 @@ class Settings:
     """The whole configuration of one process."""
 
     server: ServerSettings
+    auth: AuthSettings
     database: DatabaseSettings
     plugins: PluginSettings
     agent: AgentSettings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from paynow.errors import ConfigurationFault
 from paynow.settings.entries import Entries
@@ -142,6 +144,34 @@ def dead_letters_lie_apart(entries: Entries) -> Faults:
         yield entries.fault(message, ("events", "rabbitmq", "dead_letter_queue"), ("events", "rabbitmq", "queues"))
 
 
+def tokens_can_be_checked(entries: Entries) -> Faults:
+    """Whose tokens are meant, and for whom, has no default; and keys that come over an open line are anybody's."""
+    keys = {path[-1]: entry for path, entry in entries.by_path.items() if path[:2] == ("auth", "jwt")}
+    url = keys.pop("jwks_url", None)
+    if url is None:
+        return
+    if url.value is None:
+        for name, entry in keys.items() if url.rank == 0 else ():
+            if entry.rank > 0:
+                yield ConfigurationFault(entry.origin, f"auth.jwt.{name}", "has no effect without auth.jwt.jwks_url, which is not set")
+        return
+    for name in ("issuer", "audience"):
+        if name in keys and not keys[name].value:
+            message = f"auth.jwt.{name} has to be set with auth.jwt.jwks_url: anybody else's tokens would be taken"
+            yield entries.fault(message, ("auth", "jwt", name), ("auth", "jwt", "jwks_url"))
+    parts = urlsplit(url.value)
+    if parts.scheme == "http" and not _is_this_machine(parts.hostname or "") and entries.get("auth.jwt.allow_http") is False:
+        message = "expected https://: over http:// anybody on the way can put in keys of their own (auth.jwt.allow_http = true allows it)"
+        yield ConfigurationFault(url.origin, "auth.jwt.jwks_url", message)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 RULES = (
     lease_outlives_the_settle,
     attempts_fit_the_deadline,
@@ -152,5 +182,6 @@ RULES = (
     keys_of_brokers_have_an_effect,
     files_for_kafka_are_there,
     dead_letters_lie_apart,
+    tokens_can_be_checked,
     named_paths_exist,
 )

@@ -12,6 +12,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validates_sche
 
 from paynow.settings.fields import (
     Amounts,
+    Choices,
     Duration,
     DurationOrOff,
     FileOrNone,
@@ -23,11 +24,14 @@ from paynow.settings.fields import (
     Number,
     Numbers,
     Rate,
+    ScopesOf,
     ShareBand,
     Switch,
     Tables,
     Text,
+    Texts,
     ToolNames,
+    WebAddress,
     Whole,
     Wholes,
     Word,
@@ -67,6 +71,26 @@ class ServerSection(Section):
     drain_s = Number(0, 600)
     shutdown_grace_s = Number(0, 600)
     workers = Whole(1, 256)
+
+
+class JwtSection(Section):
+    jwks_url = WebAddress()
+    allow_http = Switch()
+    issuer = Text('up to 255 characters without spaces, or "" for none', r"[\x21-\x7e]{0,255}")
+    audience = Texts()
+    algorithms = Choices("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+    token_type = Text('a token\'s `typ` like "at+jwt", or "" for any', r"[A-Za-z0-9!#$&^_.+-]{0,64}")
+    clock_skew_s = Whole(0, 300)
+    scope_claim = Text("a claim's name", r"[\x21-\x7e]{1,255}")
+    scopes = ScopesOf()
+    rate = Rate()
+    cache_s = Whole(1, 86_400)
+    stale_s = Whole(0, 604_800)
+    timeout_ms = Whole(100, 30_000)
+
+
+class AuthSection(Section):
+    jwt = fields.Nested(JwtSection)
 
 
 class DatabaseSection(Section):
@@ -190,6 +214,7 @@ class SettingsSchema(Section):
     noun: ClassVar[str] = "section"
 
     server = fields.Nested(ServerSection)
+    auth = fields.Nested(AuthSection)
     database = fields.Nested(DatabaseSection)
     plugins = fields.Nested(PluginsSection)
     agent = fields.Nested(AgentSection)

@@ -37,7 +37,7 @@ def default(path: tuple[str, ...]) -> Any:
 
 def leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from leaves(value, (*above, name))
         else:
             yield (*above, name)

@@ -40,6 +40,7 @@ FOREIGN = {
     "psycopg2": {"store"},
     "aiohttp.web": {"http"},
     "prometheus_client": {"observability"},
+    "joserfc": {"http"},
     "marshmallow": {"http", "settings"},
 }
 """Packages with the rooms that may know them."""

@@ -152,7 +152,7 @@ def test_every_answer_carries_the_request_id(route: Route) -> None:
 @SCOPED
 def test_a_scoped_route_says_how_it_is_opened(route: Route) -> None:
     operation = operation_of(route)
-    assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}]
+    assert operation["security"] == [{"ApiKey": []}, {"Bearer": []}, {"Jwt": []}]
     assert operation["x-scope"] == route.scope
     assert f"`{route.scope}`" in operation["description"]
     assert {"401", "403", "429", "500", "503"} <= set(operation["responses"])

@@ -64,6 +64,18 @@ def test_who_has_no_key_is_told_how_to_send_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("refusal", "challenge"),
+    [
+        (errors.InvalidToken("The token has expired"), 'error="invalid_token", error_description="The token has expired"'),
+        (errors.MissingScope("Lacks it", scope="payments:read"), 'error="insufficient_scope", scope="payments:read"'),
+    ],
+    ids=["invalid_token", "insufficient_scope"],
+)
+def test_what_is_wrong_with_a_token_is_told_as_rfc_6750_has_it(refusal: Refusal, challenge: str) -> None:
+    assert problem(refusal, "request-1").headers["WWW-Authenticate"] == f'Bearer realm="paynow", {challenge}'
+
+
+@pytest.mark.parametrize(
     ("error", "refusal"),
     [
         (web.HTTPBadRequest(), errors.InvalidRequest),

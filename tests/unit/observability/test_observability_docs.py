@@ -43,6 +43,7 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.request_finished("/", "GET", 200, 0.1)
     metrics.rate_limited("customer")
     metrics.limiter_failed("deny")
+    metrics.jwks_fetched("ok", 1.0)
     metrics.policy_taken(True)
     metrics.shadow_behind("0123456789abcdef", 0.0)
     metrics.shadow_judged("0123456789abcdef", "allow", "review", 1)
