@@ -26,6 +26,7 @@ from paynow.http.recent_events import RecentEvents
 from paynow.http.server import Server, make_application
 from paynow.http.services import Services
 from paynow.limit_share import LimitShare
+from paynow.limit_watch import PAUSE_S, LimitWatch
 from paynow.observability.logs import loop_exception_handler
 from paynow.observability.metrics import Metrics
 from paynow.observability.sharing import Shared
@@ -195,7 +196,7 @@ class Service:
         agent = self._agent(store, metrics)
         relay = self._relay(store, metrics)
         wake_relay = relay.wake if relay is not None else lambda: None
-        limiter = plugins.limiters[settings.rate_limit.backend].make(store.decisions.take)
+        limiter = self._limiter(store, metrics)
         local_limiter = self._local_limiter(store)
         decide = Decide(
             store.decisions,
@@ -241,7 +242,9 @@ class Service:
         self._undo.append(explanations.close)
         propose_policy = ProposePolicy(store.policy_proposals, self._assembly.compile)
         recent_events = await self._recent_events()
-        services = Services(decide, reservations, case_work, store, keyring, metrics, recent_events, gate, explanations, propose_policy)
+        services = Services(
+            decide, reservations, case_work, store, keyring, metrics, recent_events, gate, explanations, propose_policy, lambda: limiter.state
+        )
         port = await self._listen(services)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:
@@ -372,6 +375,20 @@ class Service:
         self._undo.append(recent.close)
         await recent.open()
         return recent
+
+    def _limiter(self, store: Store, metrics: Metrics) -> LimitWatch:
+        """Where the payments' own store keeps the buckets too, there is nothing to spare it: it says no at once by itself."""
+        settings = self._settings.rate_limit
+        made = self._assembly.plugins.limiters[settings.backend].make(store.decisions.take)
+        limiter = LimitWatch(
+            made,
+            action=settings.on_store_failure,
+            changed=metrics.limiter_down,
+            monotonic=self._clock.monotonic,
+            pause_s=0 if made.inside_claim else PAUSE_S,
+        )
+        self._undo.append(limiter.close)
+        return limiter
 
     def _local_limiter(self, store: Store) -> RateLimiter | None:
         if self._settings.rate_limit.on_store_failure != "local":

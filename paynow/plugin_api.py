@@ -326,7 +326,10 @@ class Grant:
 
 class RateLimiter(Protocol):
     """Token buckets by subject. `shared` says that they hold over all processes; `inside_claim` that the customer's limit
-    is asked inside the claim's own transaction, so that `take` is used for API keys only."""
+    is asked inside the claim's own transaction, so that `take` is used for API keys only.
+
+    It may have an async `close()`, which is called once, when the service stops. It bounds its own waiting: a request waits for `take`.
+    """
 
     name: str
     shared: bool

@@ -10,6 +10,7 @@ from database import database, database_numbers, empty_database, own_server, pos
 from logged import logged
 from servers.kafka import kafka_server
 from servers.rabbitmq import rabbitmq_server
+from servers.redis import own_redis_cluster, redis_cluster, redis_server, session_redis, session_redis_cluster
 
 __all__ = [
     "database",
@@ -17,9 +18,14 @@ __all__ = [
     "empty_database",
     "kafka_server",
     "logged",
+    "own_redis_cluster",
     "own_server",
     "postgres_server",
     "rabbitmq_server",
+    "redis_cluster",
+    "redis_server",
+    "session_redis",
+    "session_redis_cluster",
     "template_database",
 ]
 

@@ -12,6 +12,7 @@ from paynow.plugin_api import DeliveryRefused, EventSink
 Event = dict[str, Any]
 TRY_MAX_S = 2.0
 BACK_OFF_S = 0.1
+ALL_MAX_S = 60.0
 
 
 def events_of(customers: int, each: int, *, note: str = "") -> list[Event]:
@@ -36,7 +37,8 @@ def _event(partition_key: str, sequence: int, note: str) -> Event:
 
 
 class SmallRelay:
-    """Delivers to one sink: a batch that failed or took too long is tried again, one that was refused is halved."""
+    """Delivers to one sink. What failed, took too long or was refused is tried again in a batch half as large, until it is delivered or one event is
+    refused alone."""
 
     def __init__(self, sink: EventSink) -> None:
         self.sink = sink
@@ -46,31 +48,29 @@ class SmallRelay:
         """Why, by the event's id."""
 
     async def deliver(self, events: Sequence[Event], *, batch: int = 500) -> None:
-        for first in range(0, len(events), batch):
-            await self._deliver(events[first : first + batch])
+        place, size = 0, batch
+        async with asyncio.timeout(ALL_MAX_S):
+            while place < len(events):
+                share = events[place : place + size]
+                if await self._done_with(share):
+                    place, size = place + len(share), min(batch, size * 2)
+                else:
+                    size = max(1, size // 2)
 
-    async def _deliver(self, events: Sequence[Event]) -> None:
+    async def _done_with(self, events: Sequence[Event]) -> bool:
         try:
-            await self._until_taken(events)
-            self.delivered += len(events)
+            async with asyncio.timeout(TRY_MAX_S):
+                await self.sink.deliver(events)
         except DeliveryRefused as refusal:
             if len(events) == 1:
                 self.refused[events[0]["id"]] = str(refusal)
-                return
-            middle = len(events) // 2
-            await self._deliver(events[:middle])
-            await self._deliver(events[middle:])
-
-    async def _until_taken(self, events: Sequence[Event]) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(TRY_MAX_S):
-                    return await self.sink.deliver(events)
-            except DeliveryRefused:
-                raise
-            except Exception as error:
-                self.failures.append(type(error).__name__)
-                await asyncio.sleep(BACK_OFF_S)
+            return len(events) == 1
+        except Exception as error:
+            self.failures.append(type(error).__name__)
+            await asyncio.sleep(BACK_OFF_S)
+            return False
+        self.delivered += len(events)
+        return True
 
 
 def assert_all_in_order(arrived: Iterable[Mapping[str, Any]], sent: Sequence[Event]) -> int:

@@ -215,7 +215,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "recent_events": {"items": [_EVENT], "nextCursor": None},
     "metrics_summary": _METRICS,
     "healthz": {"status": "ok"},
-    "readyz": {"status": "ok"},
+    "readyz": {"status": "ok", "rateLimit": "ok"},
 }
 """What each route that has a form answers, by the route's name."""
 

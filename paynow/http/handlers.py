@@ -132,7 +132,8 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """`GET /readyz`: the store answers and takes writes, and nobody has asked the process to stop."""
+    """`GET /readyz`: the store answers and takes writes, and nobody has asked the process to stop. Without the rate limiter's store it is ready
+    still: it answers what it can, and all processes would turn red at once."""
     services = request.app[SERVICES]
     if services.stopping:
         return _json({"status": "stopping"}, status=503)
@@ -140,7 +141,9 @@ async def readyz(request: web.Request) -> web.Response:
         ready = await services.store.reads.ready()
     except Refusal as refusal:
         return _json({"status": refusal.code}, status=503)
-    return _json({"status": "ok"}) if ready else _json({"status": StoreUnavailable.code}, status=503)
+    if not ready:
+        return _json({"status": StoreUnavailable.code}, status=503)
+    return _json({"status": "ok", "rateLimit": services.limit_state()})
 
 
 def _text(value: UUID | None) -> str | None:

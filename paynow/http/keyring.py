@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from loguru import logger
-
 from paynow.api_keys import SCOPES, key_id_of, sha256
 from paynow.clock import Clock
 from paynow.errors import LimiterUnavailable, LimitState, NotAuthenticated, RateLimited, Refusal
@@ -126,7 +124,6 @@ class Keyring:
             grant = await self._limiter.take("api_key", key_id, limit)
         except Exception as error:
             self._limiter_failed(self._on_limiter_failure)
-            logger.bind(key_id=key_id, error=type(error).__name__).error("the rate limiter's store is down")
             if self._on_limiter_failure == "deny" or self._local_limiter is None:
                 raise LimiterUnavailable(retry_after_s=1) from error
             grant = await self._local_limiter.take("api_key", key_id, limit)

@@ -331,7 +331,7 @@ ROUTES: tuple[Route, ...] = (
     Route("docs_asset", "GET", "/docs/assets/{name}", None, "What that page is made of", refusals=(errors.NotFound,), media_type="text/javascript"),
     Route("error_page", "GET", "/docs/errors/{code}", None, "What an error code means", refusals=(errors.NotFound,), media_type="text/html"),
     Route("healthz", "GET", "/healthz", None, "Alive", schemas.HealthSchema),
-    Route("readyz", "GET", "/readyz", None, "Able to decide: 200, or 503 while it is not", schemas.HealthSchema, not_ready=schemas.HealthSchema),
+    Route("readyz", "GET", "/readyz", None, "Able to decide: 200, or 503 while it is not", schemas.ReadinessSchema, not_ready=schemas.HealthSchema),
 )
 
 ROUTE_TABLE: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES}

@@ -301,6 +301,16 @@ class HealthSchema(Schema):
     status = fields.String(required=True)
 
 
+class ReadinessSchema(HealthSchema):
+    """The same, and when it is `ok`, whether the rate limiter's store answers."""
+
+    rate_limit = fields.String(
+        data_key="rateLimit",
+        validate=validate.OneOf(["ok", "deny", "local"]),
+        metadata={"description": "`ok`, or what is done while the rate limiter's store is down: `rate_limit.on_store_failure`"},
+    )
+
+
 class FieldFaultSchema(Schema):
     """What is wrong with one field, and what was expected."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -20,7 +21,8 @@ from paynow.store import Store
 
 @dataclass(slots=True)
 class Services:
-    """`stopping` turns true before the server stops taking requests: readiness goes red first."""
+    """`stopping` turns true before the server stops taking requests: readiness goes red first. `limit_state` is `ok`, or what is done without the
+    rate limiter's store."""
 
     decide: Decide
     reservations: Reservations
@@ -32,6 +34,7 @@ class Services:
     gate: Gate
     explanations: Explanations
     propose_policy: ProposePolicy
+    limit_state: Callable[[], str] = lambda: "ok"
     stopping: bool = False
 
 

@@ -122,7 +122,8 @@ class Metrics:
         self._jwks_fetched_at = self._gauge(
             "paynow_jwks_fetched_timestamp_seconds", "When those keys were last had, in seconds since 1970", "livemin"
         )
-        self._limiter_failures = self._counter("paynow_limiter_failures", "Times that the rate limiter's store failed", "action")
+        self._limiter_failures = self._counter("paynow_limiter_failures", "Requests that met a rate limiter without its store", "action")
+        self._limiter_down = self._gauge("paynow_limiter_down", "1 while the rate limiter's store does not answer, else 0", "livemax")
 
     def _of_decisions(self) -> None:
         self._decisions = self._counter("paynow_decisions", "Payments decided, replays not counted", "decision")
@@ -229,8 +230,12 @@ class Metrics:
             self._jwks_fetched_at.set(at_s)
 
     def limiter_failed(self, action: str) -> None:
-        """The limiter's store failed, and the setting said `deny` or `local`."""
+        """A request met a limiter whose store failed or had failed a moment before, and the setting said `deny` or `local`."""
         self._limiter_failures[action,].inc()
+
+    def limiter_down(self, down: bool) -> None:
+        """The limiter's store has begun to fail, or answers again."""
+        self._limiter_down.set(int(down))
 
     def payment_decided(self, decision: str, degraded: bool, seconds: float) -> None:
         """A decision was stored by this process."""

@@ -235,7 +235,6 @@ class Decide:
             grant = await self._limiter.take("customer", customer, limit)
         except Exception as error:
             self._metrics.limiter_failed(self._limits.limiter_failure)
-            logger.bind(error=type(error).__name__).error("the rate limiter's store is down")
             if self._limits.limiter_failure == "deny" or self._local_limiter is None:
                 raise LimiterUnavailable(retry_after_s=1) from error
             grant = await self._local_limiter.take("customer", customer, limit)

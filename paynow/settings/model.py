@@ -121,6 +121,7 @@ class RateLimitSettings:
     customer: Limit | None
     """None: customers are not limited (`customer = "off"`)."""
     on_store_failure: str
+    redis_timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,15 @@ class RabbitmqSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisStreamSettings:
+    """`length_max` is about how many events the stream holds."""
+
+    stream: str
+    length_max: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     sinks: tuple[str, ...]
     memory_last: int
@@ -188,6 +198,7 @@ class EventSettings:
     keep_s: float
     kafka: KafkaSettings
     rabbitmq: RabbitmqSettings
+    redis_streams: RedisStreamSettings
 
 
 @dataclass(frozen=True, slots=True)

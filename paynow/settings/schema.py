@@ -149,6 +149,7 @@ class RateLimitSection(Section):
     customer = Rate()
     burst = Whole(1, 1_000_000)
     on_store_failure = Word("deny", "local")
+    redis_timeout_ms = Whole(5, 200)
 
 
 class PolicySection(Section):
@@ -194,6 +195,12 @@ class RabbitmqSection(Section):
     connect_timeout_ms = Whole(100, 60_000)
 
 
+class RedisStreamsSection(Section):
+    stream = Text("a key's name: up to 200 letters, digits and . _ : { } -", r"[A-Za-z0-9._:{}-]{1,200}")
+    length_max = Whole(1000, 1_000_000_000)
+    timeout_ms = Whole(100, 4000)
+
+
 class EventsSection(Section):
     sinks = Names()
     memory_last = Whole(1, 100_000)
@@ -202,6 +209,7 @@ class EventsSection(Section):
     keep = Duration("1m", "3650d")
     kafka = fields.Nested(KafkaSection)
     rabbitmq = fields.Nested(RabbitmqSection)
+    redis_streams = fields.Nested(RedisStreamsSection)
 
 
 class LoggingSection(Section):

@@ -24,11 +24,12 @@ class Decisions:
         self._claim_is_durable = claim_is_durable
         self._claims = batching.batcher("claim", self._claim_batch, once_per=_slot, alike=_limit)
         self._settles = batching.batcher("settle", self._settle_batch, once_per=_customer)
+        self._known = batching.batcher("key_known", self._known_batch)
 
     @property
     def waiting(self) -> int:
-        """Claims and settlements that no statement has taken yet."""
-        return self._claims.waiting + self._settles.waiting
+        """Claims, settlements and looks at keys that no statement has taken yet."""
+        return self._claims.waiting + self._settles.waiting + self._known.waiting
 
     async def claim(self, request: ClaimRequest, limit: Limit | None) -> Claim:
         """Claims the key for this request, or says who has it. `limit` is the customer's, asked only if the key is new.
@@ -130,7 +131,11 @@ class Decisions:
 
     async def knows(self, customer_id: str, key: str) -> bool:
         """Whether the key is stored, in flight or decided."""
-        return bool((await self._pool.read("key_known", self._queries["key_known"], (customer_id, key)))[0][0])
+        return await self._known((customer_id, key))
+
+    async def _known_batch(self, batch: Sequence[tuple[str, str]]) -> list[bool]:
+        asked = (texts([customer for customer, _ in batch]), texts([key for _, key in batch]))
+        return [known for (known,) in await self._pool.read("key_known", self._queries["key_known"], asked)]
 
     async def take(self, kind: str, subject: str, limit: Limit) -> Grant:
         """Takes one token of a bucket that holds over all processes."""

@@ -16,8 +16,9 @@ from settle_payments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, string_
 select abandon_claims(%s::text[], %s::text[], %s::uuid[])
 
 -- name: key_known
--- Whether a key is stored, whatever its state: a known key is never refused by the customer's limit.
-select exists (select from idempotency_keys where customer_id = %s and key = %s)
+-- Which of these keys are stored, whatever their state, in the same order: a known key is never refused by the customer's limit.
+select (select x.payment_id from idempotency_keys x where x.customer_id = r.c and x.key = r.k limit 1) is not null
+from unnest(%s::text[], %s::text[]) with ordinality r (c, k, i) order by r.i
 
 -- name: take_token
 -- Takes one token for a subject outside a claim.

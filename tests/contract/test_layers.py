@@ -15,11 +15,11 @@ LAYERS = (
     {"clock", "errors", "ids", "limits", "money", "resources", "api_keys"},
     {"settings"},
     {"plugin_api"},
-    {"plugin_checks"},
+    {"plugin_checks", "plugin_redis"},
     {"plugin_sources"},
     {"plugin_loader"},
     {"plugin_testing"},
-    {"observability", "limit_share", "turns"},
+    {"observability", "limit_share", "limit_watch", "turns"},
     {"store"},
     {"events"},
     {"policy"},
@@ -41,6 +41,7 @@ FOREIGN = {
     "aiohttp.web": {"http"},
     "prometheus_client": {"observability"},
     "joserfc": {"http"},
+    "redis": {"plugin_redis"},
     "marshmallow": {"http", "settings"},
 }
 """Packages with the rooms that may know them."""

@@ -302,6 +302,16 @@ async def test_a_limiter_outside_the_claim_is_asked_for_new_keys_only(desk_of: D
     assert limiter.asked == [("customer", "c_1")]
 
 
+async def test_looks_at_keys_that_wait_share_a_statement_and_each_gets_its_own_answer(desk_of: DeskOf) -> None:
+    desk = await desk_of()
+    for number in range(3):
+        await desk.decide(request_of(f"k-{number}"))
+    looks = [("c_1", f"k-{number}") for number in range(100)] + [("c_2", "k-1")]
+    known = await asyncio.gather(*(desk.store.decisions.knows(*look) for look in looks))
+    assert known == [True] * 3 + [False] * 98
+    assert desk.statements["key_known"] < 10
+
+
 async def test_a_refused_payment_is_told_when_to_come_back_and_leaves_no_key(desk_of: DeskOf, database: str) -> None:
     desk = await desk_of(limiter=Limiter(REFUSED), limit=LIMIT)
     with pytest.raises(RateLimited) as refused:

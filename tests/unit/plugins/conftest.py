@@ -11,7 +11,7 @@ import pytest
 
 from paynow.errors import ConfigurationRefused
 from paynow.plugin_loader import Plugins, load_plugins
-from paynow.settings import RateLimitSettings, Settings
+from paynow.settings import Settings
 from paynow.settings.load import load
 
 
@@ -50,8 +50,8 @@ def settings_of(here: Path) -> Callable[..., Settings]:
         return replace(
             settings,
             plugins=replace(settings.plugins, dirs=dirs, enabled=enabled, settings=own or {}),
-            events=replace(settings.events, sinks=sinks, memory_last=3, poll_ms=200),
-            rate_limit=RateLimitSettings(backend=backend, customer=None, on_store_failure="deny"),
+            events=replace(settings.events, sinks=sinks, memory_last=3),
+            rate_limit=replace(settings.rate_limit, backend=backend, customer=None),
         )
 
     return make
