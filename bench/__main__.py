@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import brokers, comparison, costs, fill, large, overload, past, shadow, soak
+from bench import brokers, comparison, costs, fill, large, overload, past, scaling, shadow, soak
 from bench.loads import Crowd, wrk
 from bench.measures import machine
 from bench.processes import DidNotServe
@@ -162,6 +162,22 @@ def events_command(names: tuple[str, ...], seconds: float, payments: int, custom
                 ),
                 publish=publish,
             )
+
+
+@bench.command("scaling")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of each.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Length of a turn.")
+@click.option("--warmup", "warmup_s", type=click.FloatRange(min=1), default=3.0, show_default=True, help="Seconds before it that do not count.")
+@customers_option
+@publish_option
+def scaling_command(rounds: int, seconds: float, warmup_s: float, customers: int, publish: bool) -> None:
+    """What a decision leaves on the disk, and what PgBouncer or partitions add to its cost: the figures of docs/scaling.md."""
+    crowd = Crowd(customers)
+    _alone_on_a_stage(
+        "scaling",
+        lambda stage, say: scaling.measure(stage, rounds=rounds, seconds=seconds, warmup_s=warmup_s, crowd=crowd, say=say),
+        publish=publish,
+    )
 
 
 @bench.command("costs")

@@ -125,7 +125,9 @@ def open_store(assembly: Assembly, dsn: str, metrics: Metrics) -> Store:
     """The store as the configuration wants it."""
     database = assembly.settings.database
     return Store(
-        dsn,
+        assembly.settings.secrets.database_url or dsn,
+        direct_dsn=dsn,
+        pooled=database.pooler == "transaction",
         connections_max=database.connections_max,
         lanes=database.lanes,
         batch_max=database.batch_max,
@@ -164,7 +166,8 @@ async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
 class Service:
     """One running process of PayNow. `start` says on which port it listens; `stop` takes it apart in the reverse order.
 
-    `shared` makes it one of several workers, which share the port and what they count.
+    `dsn` leads to the database past whatever pooler there is; payments take the way that `DATABASE_URL` names, if it is set. `shared` makes it one
+    of several workers, which share the port and what they count.
     """
 
     def __init__(self, assembly: Assembly, dsn: str, *, clock: Clock | None = None, shared: Shared | None = None) -> None:

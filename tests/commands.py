@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from database import way_to
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -29,7 +31,7 @@ def paynow(folder: Path, dsn: str | None, *arguments: str, **environ: str) -> En
     """The command in a folder, on a database (None: the embedded one)."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PAYNOW_") and name not in ("DATABASE_URL", "API_KEY")},
-        **({"DATABASE_URL": dsn} if dsn else {}),
+        **(way_to(dsn) if dsn else {}),
         "LOG_HASH_KEY": "the-hash-key-of-the-tests",
         **environ,
     }

@@ -6,7 +6,7 @@ import os
 
 import hypothesis
 
-from database import database, database_numbers, empty_database, own_server, postgres_server, template_database
+from database import database, database_numbers, empty_database, own_server, pgbouncer, poolers_stopped, postgres_server, template_database
 from logged import logged
 from servers.kafka import kafka_server
 from servers.rabbitmq import rabbitmq_server
@@ -20,6 +20,8 @@ __all__ = [
     "logged",
     "own_redis_cluster",
     "own_server",
+    "pgbouncer",
+    "poolers_stopped",
     "postgres_server",
     "rabbitmq_server",
     "redis_cluster",

@@ -1,6 +1,7 @@
 """Databases for tests: one server for the session, a fresh copy of the migrated schema for each test, and servers of a test's own.
 
-`PAYNOW_TEST_POSTGRES` names the folder of another PostgreSQL's programs to run all of it on.
+`PAYNOW_TEST_POSTGRES` names the folder of another PostgreSQL's programs to run all of it on. With `PAYNOW_TEST_POOLER=pgbouncer` every
+`paynow` that a test starts reaches its database through a PgBouncer in transaction mode; the test itself looks past it.
 """
 
 from __future__ import annotations
@@ -10,21 +11,59 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg2
 import pytest
-from psycopg2.extensions import make_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 from paynow import resources
 from paynow.store import embedded, file_lock, migrations
+from servers.pgbouncer import Pgbouncer
 from waiting import eventually
 
 BIN_DIR = Path(os.environ["PAYNOW_TEST_POSTGRES"]) if os.environ.get("PAYNOW_TEST_POSTGRES") else None
 FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB"}
 """Data survive every death of processes, but not of the machine, which no test asks for."""
+
+POOLER = os.environ.get("PAYNOW_TEST_POOLER")
+_POOLERS: dict[str, tuple[ExitStack, Pgbouncer]] = {}
+"""Those of this session, each by the folder of its server's socket."""
+
+
+def way_to(dsn: str) -> dict[str, str]:
+    """The environment in which `paynow` finds a database of a test's server; any other DSN is handed on as it is."""
+    if not POOLER or "/paynow-test-" not in dsn:
+        return {"DATABASE_URL": dsn}
+    assert POOLER == "pgbouncer", f"PAYNOW_TEST_POOLER={POOLER}, expected pgbouncer"
+    host = parse_dsn(dsn)["host"]
+    if host not in _POOLERS:
+        with ExitStack() as stack:
+            pooler = Pgbouncer(stack.enter_context(server_folder()), dsn)
+            pooler.start()
+            stack.callback(pooler.stop)
+            _POOLERS[host] = stack.pop_all(), pooler
+    return {"DATABASE_URL": _POOLERS[host][1].dsn(dsn), "DATABASE_DIRECT_URL": dsn, "PAYNOW_DATABASE__POOLER": "transaction"}
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres_server: embedded.EmbeddedServer) -> Iterator[Pgbouncer]:
+    """A PgBouncer in transaction mode in front of the session's server."""
+    with server_folder() as folder:
+        pooler = Pgbouncer(folder, postgres_server.dsn)
+        pooler.start()
+        yield pooler
+        pooler.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def poolers_stopped() -> Iterator[None]:
+    """Whatever `way_to` has started ends with the session."""
+    yield
+    while _POOLERS:
+        _POOLERS.popitem()[1][0].close()
 
 
 @contextmanager

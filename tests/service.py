@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from database import execute
+from database import execute, way_to
 from waiting import eventually
 
 API_KEY = "the-key-of-the-tests-0123456789"
@@ -36,7 +36,7 @@ class RunningService:
         told = _free_port() if quiet else 0
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PAYNOW_")},
-            "DATABASE_URL": dsn,
+            **way_to(dsn),
             "API_KEY": API_KEY,
             "LOG_HASH_KEY": "the-hash-key-of-the-tests",
             "PAYNOW_LOGGING__LEVEL": "DEBUG",
@@ -185,7 +185,7 @@ def audit(dsn: str, folder: Path) -> str:
     ended = subprocess.run(
         [sys.executable, "-m", "paynow", "audit"],
         cwd=folder,
-        env={**os.environ, "DATABASE_URL": dsn, "LOG_HASH_KEY": "the-hash-key-of-the-tests"},
+        env={**os.environ, **way_to(dsn), "LOG_HASH_KEY": "the-hash-key-of-the-tests"},
         capture_output=True,
         text=True,
         check=False,

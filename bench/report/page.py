@@ -11,6 +11,7 @@ PARTS = {
     "overload": "Overload: twice the maximum",
     "backtest": "Backtest",
     "shadow": "Shadow policies",
+    "scaling": "What scaling rests on: plain, through PgBouncer, on partitions",
 }
 
 

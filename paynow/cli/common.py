@@ -51,14 +51,18 @@ def load_settings(config_file: Path | None, options: Mapping[str, str] | None = 
 
 @contextmanager
 def database(settings: Settings, *, announce: bool = True) -> Iterator[str]:
-    """The DSN of the configured server, or of the embedded one: attached to if it runs, else started for as long as this lasts.
+    """The DSN of the configured server, past whatever pooler there is, or of the embedded one: attached to if it runs, else started for as long as
+    this lasts. All that commands do they do over it: they need sessions, and they are few.
 
     `announce` says it if the embedded server's data are not where they were asked for.
     Raises `EmbeddedServerFailed`; `DatabaseFailed` if the configured server cannot be reached, `ConfigurationRefused` if its name cannot be read.
     """
-    dsn = settings.secrets.database_url
+    dsn, past_the_pooler = settings.secrets.database_url, settings.secrets.database_direct_url
     if dsn is not None:
         check_dsn(dsn)
+        if past_the_pooler is not None:
+            check_dsn(past_the_pooler, "DATABASE_DIRECT_URL")
+            dsn = past_the_pooler
         check_reachable(dsn)
         yield dsn
         return

@@ -21,6 +21,7 @@ from paynow.cli.serving import run_service
 from paynow.observability import logs
 from paynow.settings.load import Loaded
 from paynow.store.capacity import check_connections
+from paynow.store.way import check_way
 
 FOLDER_MAX_BYTES = 70
 """Of the folder for temporary files: the workers' sockets lie below, and the path of a socket has 107 at most."""
@@ -49,6 +50,7 @@ def serve(config_file: Path | None, host: str | None, port: int | None, workers:
     with database(settings) as dsn:
         for name in prepare_schema(settings, dsn):
             logger.bind(migration=name).info("migration applied")
+        check_way(dsn, settings, loaded.origin_of)
         check_connections(dsn, settings, loaded.origin_of)
         if is_demo:
             demo.load_accounts(dsn)

@@ -59,6 +59,8 @@ class DatabaseSettings:
     connect_timeout_ms: int
     acquire_timeout_ms: int
     statement_timeout_ms: int
+    pooler: str
+    """What `DATABASE_URL` leads to: `none`, or a pooler that gives a server's connection for a `transaction` at a time."""
     embedded_dir: Path
 
 
@@ -214,6 +216,7 @@ class Secrets:
 
     api_key: str | None = field(default=None, repr=False)
     database_url: str | None = field(default=None, repr=False)
+    database_direct_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
     amqp_url: str | None = field(default=None, repr=False)
     kafka_bootstrap_servers: str | None = field(default=None, repr=False)

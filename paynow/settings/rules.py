@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from paynow.errors import ConfigurationFault
 from paynow.settings.entries import Entries
+from paynow.settings.model import Secrets
 from paynow.settings.notation import did_you_mean
 
 Faults = Iterator[ConfigurationFault]
@@ -170,6 +171,18 @@ def _is_this_machine(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def the_way_to_the_database_is_whole(entries: Entries, secrets: Secrets, origins: Mapping[str, str]) -> Faults:
+    """A pooler in transaction mode forgets who listens and who holds a lock as soon as a transaction ends: there has to be a way past it."""
+    if secrets.database_direct_url and not secrets.database_url:
+        message = "leads past a pooler, but DATABASE_URL, which leads to it, is not set: set both, or DATABASE_URL alone"
+        yield ConfigurationFault(origins["DATABASE_DIRECT_URL"], "", message)
+    if entries.get("database.pooler") == "transaction":
+        for name in ("DATABASE_URL", "DATABASE_DIRECT_URL"):
+            if getattr(secrets, name.lower()) is None:
+                message = f"{name} has to be set with a pooler: DATABASE_URL leads to it, DATABASE_DIRECT_URL past it to PostgreSQL itself"
+                yield entries.fault(message, ("database", "pooler"))
 
 
 RULES = (

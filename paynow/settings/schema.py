@@ -100,6 +100,7 @@ class DatabaseSection(Section):
     connect_timeout_ms = Whole(50, 60_000)
     acquire_timeout_ms = Whole(10, 60_000)
     statement_timeout_ms = Whole(50, 60_000)
+    pooler = Word("none", "transaction")
     embedded_dir = FilePath("a path of a folder, which is made if it is missing")
 
 

@@ -15,9 +15,10 @@ COMMANDS = 10
 
 
 def connections_of_service(settings: Settings) -> int:
-    """What all workers may open together: each its pool and the one that hears of new policies; and the one that
-    shadow policies read over."""
-    return settings.server.workers * (settings.database.connections_max + 1) + bool(settings.policy.shadow)
+    """What all workers may open together: each its pool and the one that hears of new policies; and the one that shadow policies read over. Behind a
+    pooler the pools are the pooler's affair: what counts is what goes past it."""
+    pool = 0 if settings.database.pooler == "transaction" else settings.database.connections_max
+    return settings.server.workers * (pool + 1) + bool(settings.policy.shadow)
 
 
 def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], str]) -> None:
@@ -28,9 +29,11 @@ def check_connections(dsn: str, settings: Settings, origin_of: Callable[[str], s
     needed = connections_of_service(settings)
     if row is None or needed <= row[0]:
         return
-    workers = settings.server.workers
+    workers, pooled = settings.server.workers, settings.database.pooler == "transaction"
+    each = "past the pooler, each " if pooled else f"{settings.database.connections_max} each and "
+    key, lower = ("server.workers", "lower it") if pooled else ("database.connections_max", "lower it or server.workers")
     message = (
-        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {settings.database.connections_max} each and one to "
-        f"hear of policies, and PostgreSQL gives {row[0]}: lower it or server.workers, or raise max_connections there"
+        f"{workers} worker{'s' if workers > 1 else ''} may open {needed} connections, {each}one to hear of policies, "
+        f"and PostgreSQL gives {row[0]}: {lower}, or raise max_connections there"
     )
-    raise ConfigurationRefused([ConfigurationFault(origin_of("database.connections_max"), "database.connections_max", message)])
+    raise ConfigurationRefused([ConfigurationFault(origin_of(key), key, message)])

@@ -32,6 +32,9 @@ WAITING_MAX = 2_000
 REPEAT_WITHIN_S = 0.5
 LOCK_SHARE = 3
 """A lock is waited for a third of a statement's time: whoever meets one is told so, before the statement itself ends without a word of why."""
+IDLE_IN_TRANSACTION_MS = 5000
+GONE_CLIENT_MS = 500
+"""How often PostgreSQL looks whether the one who asked is still there."""
 
 # SQLSTATEs after which nobody can know whether the transaction was committed: shutdowns, lost connections, a cancelled statement, and
 # `statement_completion_unknown`, the one of its class that is no definite failure.
@@ -84,12 +87,20 @@ class Pool:
         dsn: str,
         *,
         size: int,
+        direct_dsn: str | None = None,
+        pooled: bool = False,
         connect_timeout_s: float = 1.0,
         acquire_timeout_s: float = 0.5,
         statement_timeout_s: float = 1.5,
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
     ) -> None:
-        self._dsns = deque(_one_host_each(dsn, statement_timeout_s))
+        """`direct_dsn` leads to the same database past whatever pooler there is. `pooled`: `dsn` leads to one in transaction mode, where no session
+        lasts, so that each statement brings its time limits along."""
+        limits = _time_limits(statement_timeout_s)
+        in_a_session = {**limits, "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS}
+        self._first = "".join(f"set local {name} = {value}; " for name, value in limits.items()) if pooled else ""
+        self._dsns = deque(_one_host_each(dsn, {} if pooled else in_a_session))
+        self._direct_dsns = self._dsns if direct_dsn is None else deque(_one_host_each(direct_dsn, in_a_session))
         self._size = size
         self._connect_timeout_s = connect_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
@@ -142,7 +153,7 @@ class Pool:
         Raises `StoreUnavailable` if there is no connection, and when it is lost. A notice that came while nobody waited is not missed.
         """
         cancellations = _current_task().cancelling()
-        link = await self._connect()
+        link = await self._connect(self._direct_dsns)
         try:
             _heed_cancellation(cancellations)
             await link.cursor.execute(f"listen {channel}")
@@ -178,7 +189,7 @@ class Pool:
 
     async def hold(self) -> aiopg.Connection:
         """A connection of its own outside the pool, for what must live in one session (an advisory lock). The caller closes it."""
-        return (await self._connect()).connection
+        return (await self._connect(self._direct_dsns)).connection
 
     async def close(self) -> None:
         """Closes what is free now and the rest as it comes back; waiters are sent away."""
@@ -193,7 +204,7 @@ class Pool:
     async def _once(self, statement: str, parameters: Parameters, cancellations: int) -> list[Row]:
         link = await self._acquire()
         try:
-            await link.cursor.execute(statement, parameters or None, timeout=self._statement_timeout_s + 0.25)
+            await link.cursor.execute(self._first + statement, parameters or None, timeout=self._statement_timeout_s + 0.25)
             return await link.cursor.fetchall() if link.cursor.description else []
         except asyncio.CancelledError as error:
             # aiopg raises a server-side timeout as a cancellation.
@@ -274,30 +285,26 @@ class Pool:
     async def _open_one(self) -> _Link:
         self._open += 1
         try:
-            return await self._connect()
+            return await self._connect(self._dsns)
         except BaseException:
             self._open -= 1
             self._hand_on(None)
             raise
 
-    async def _connect(self) -> _Link:
+    async def _connect(self, dsns: deque[str]) -> _Link:
         last: Exception | None = None
-        for dsn in tuple(self._dsns):
+        for dsn in tuple(dsns):
             try:
                 connection = await aiopg.connect(dsn, timeout=self._connect_timeout_s, enable_hstore=False, enable_uuid=False)
                 return _Link(connection, await connection.cursor(), self._generation, time.monotonic() + AGE_MAX_S * random.uniform(0.9, 1.0))
             except (psycopg2.Error, TimeoutError, OSError) as error:
                 last = error
-                self._try_last(dsn)
+                _try_last(dsns, dsn)
             except asyncio.CancelledError:
                 # Who waited has gone, perhaps because this host does not answer: the next one must not wait for it again.
-                self._try_last(dsn)
+                _try_last(dsns, dsn)
                 raise
         raise StoreUnavailable(retry_after_s=1) from last
-
-    def _try_last(self, dsn: str) -> None:
-        if self._dsns[0] == dsn:
-            self._dsns.rotate(-1)
 
     def _usable(self, link: _Link) -> bool:
         return not link.connection.closed and link.generation == self._generation and time.monotonic() < link.old_at
@@ -346,19 +353,29 @@ def _heed_cancellation(cancellations: int) -> None:
         raise asyncio.CancelledError
 
 
-def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
-    """One DSN per host, since libpq's own failover confuses aiopg, each with the time limits that end a statement nobody waits for."""
-    parts = parse_dsn(dsn)
+def _try_last(dsns: deque[str], dsn: str) -> None:
+    if dsns[0] == dsn:
+        dsns.rotate(-1)
+
+
+def _time_limits(statement_timeout_s: float) -> dict[str, int]:
+    """What ends a statement that nobody waits for, in milliseconds.
+
+    In a session they hold for as long as it lasts. Through a pooler in transaction mode they stand before each statement in the same message, which
+    PostgreSQL carries out as one transaction: they cost no trip, no other client of the pooler meets them, and nothing has to be set up for them.
+    """
     timeout_ms = int(statement_timeout_s * 1000)
-    options = " ".join(
-        [
-            parts.pop("options", ""),
-            f"-c statement_timeout={timeout_ms}",
-            f"-c lock_timeout={max(1, timeout_ms // LOCK_SHARE)}",
-            "-c idle_in_transaction_session_timeout=5000",
-            "-c client_connection_check_interval=500",
-        ]
-    ).strip()
+    return {
+        "statement_timeout": timeout_ms,
+        "lock_timeout": max(1, timeout_ms // LOCK_SHARE),
+        "client_connection_check_interval": GONE_CLIENT_MS,
+    }
+
+
+def _one_host_each(dsn: str, settings: Mapping[str, int]) -> list[str]:
+    """One DSN per host, since libpq's own failover confuses aiopg, each with settings for its sessions."""
+    parts = parse_dsn(dsn)
+    options = " ".join([parts.pop("options", ""), *(f"-c {name}={value}" for name, value in settings.items())]).strip()
     hosts = parts.pop("host", "").split(",")
     ports = parts.pop("port", "5432").split(",")
     if len(ports) == 1:
@@ -368,6 +385,6 @@ def _one_host_each(dsn: str, statement_timeout_s: float) -> list[str]:
         # A standby answers too, but it cannot decide.
         fixed["target_session_attrs"] = "read-write"
     return [
-        make_dsn(**{**fixed, **parts, **({"host": host} if host else {}), "port": port, "options": options})
+        make_dsn(**{**fixed, **parts, **({"host": host} if host else {}), "port": port, **({"options": options} if options else {})})
         for host, port in zip(hosts, ports, strict=True)
     ]

@@ -22,13 +22,13 @@ class DatabaseFailed(PayNowError):
     """PostgreSQL cannot be reached, went away, or refused a statement; what was not committed is undone."""
 
 
-def check_dsn(dsn: str) -> None:
-    """Raises `ConfigurationRefused` if `DATABASE_URL` cannot be read. The driver's own words would repeat it, password and all."""
+def check_dsn(dsn: str, name: str = "DATABASE_URL") -> None:
+    """Raises `ConfigurationRefused` if the secret of that name cannot be read. The driver's own words would repeat it, password and all."""
     try:
         pg.parse_dsn(dsn)
     except psycopg2.Error:
         message = "cannot be read: expected postgresql://user:password@host:5432/database"
-        raise ConfigurationRefused([ConfigurationFault("DATABASE_URL", "", message)]) from None
+        raise ConfigurationRefused([ConfigurationFault(name, "", message)]) from None
 
 
 def check_reachable(dsn: str) -> None:

@@ -30,6 +30,8 @@ class Store:
         self,
         dsn: str,
         *,
+        direct_dsn: str | None = None,
+        pooled: bool = False,
         connections_max: int = 4,
         connect_timeout_s: float = 1.0,
         acquire_timeout_s: float = 0.5,
@@ -41,9 +43,12 @@ class Store:
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
         observe_batch: Callable[[str, int], None] = lambda step, rows: None,
     ) -> None:
+        """`direct_dsn` and `pooled` as `Pool` has them."""
         queries = load_queries(folder("sql") / "queries")
         self._pool = Pool(
             dsn,
+            direct_dsn=direct_dsn,
+            pooled=pooled,
             size=connections_max,
             connect_timeout_s=connect_timeout_s,
             acquire_timeout_s=acquire_timeout_s,

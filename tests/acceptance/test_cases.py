@@ -25,8 +25,8 @@ def module_environ() -> dict[str, str]:
 
 @pytest.fixture
 def service(database: str, tmp_path) -> Iterator[RunningService]:
-    """Events stay in the outbox, so that a test can count them."""
-    with running(database, tmp_path, {**REVIEWS, "PAYNOW_EVENTS__SINKS": "[]"}) as started:
+    """Events stay in the outbox, so that a test can count them. Payments of one customer wait for each other, on a busy machine for long."""
+    with running(database, tmp_path, {**REVIEWS, "PAYNOW_EVENTS__SINKS": "[]", "PAYNOW_DATABASE__ACQUIRE_TIMEOUT_MS": "10000"}) as started:
         yield started
 
 

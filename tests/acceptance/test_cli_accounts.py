@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 
 from commands import paynow
-from database import execute, server_folder
+from database import execute, server_folder, way_to
 from paynow.resources import folder
 from service import balance
 from waiting import eventually
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_it_at_once_with_everything_undone(database: str, tmp_path: 
     with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
         cursor.execute("select from customers where customer_id = 'c_1' for update")
         command = [sys.executable, "-m", "paynow", "accounts", "import", "--adjust", file]
-        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "DATABASE_URL": database}, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **way_to(database)}, stderr=subprocess.PIPE, text=True)
         waiting = "select pid from pg_stat_activity where application_name = 'paynow accounts import' and wait_event_type = 'Lock'"
         eventually(lambda: execute(database, waiting))
         process.send_signal(signal.SIGINT)

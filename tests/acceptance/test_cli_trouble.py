@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from commands import Ended, paynow
+from database import way_to
 from paynow.cli import main
 
 ON_THE_SCHEMA = [
@@ -49,7 +50,8 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
             return paynow(place, dsn, *command, **environ)
         monkeypatch.chdir(place)
         unset = {name: None for name in os.environ if name.startswith("PAYNOW_")}
-        ended = CliRunner(env={**unset, "DATABASE_URL": dsn, "LOG_HASH_KEY": "the-hash-key-of-the-tests", **environ}).invoke(main, command)
+        way = way_to(dsn) if dsn else {"DATABASE_URL": None}
+        ended = CliRunner(env={**unset, **way, "LOG_HASH_KEY": "the-hash-key-of-the-tests", **environ}).invoke(main, command)
         assert ended.exception is None or isinstance(ended.exception, SystemExit)
         return Ended(ended.exit_code, ended.stdout, ended.stderr)
 

@@ -189,6 +189,16 @@ def test_paths_that_a_user_names_have_to_be_there(faults: Faults, here: Path) ->
     ]
 
 
+def test_a_pooler_needs_a_way_through_it_and_one_past_it(faults: Faults) -> None:
+    toml = "[database]\npooler = 'transaction'"
+    missing = "has to be set with a pooler: DATABASE_URL leads to it, DATABASE_DIRECT_URL past it to PostgreSQL itself"
+    assert faults(toml) == [f"paynow.toml:2: database.pooler: {name} {missing}" for name in ("DATABASE_URL", "DATABASE_DIRECT_URL")]
+    assert faults(toml, {"DATABASE_URL": "x"}) == [f"paynow.toml:2: database.pooler: DATABASE_DIRECT_URL {missing}"]
+    assert faults(environ={"DATABASE_DIRECT_URL": "x"}) == [
+        "environment DATABASE_DIRECT_URL: leads past a pooler, but DATABASE_URL, which leads to it, is not set: set both, or DATABASE_URL alone"
+    ]
+
+
 def test_all_faults_come_at_once(faults: Faults) -> None:
     toml = "[server]\nport = 'x'\nprt = 1\nworkers = 2\n[rate_limit]\nbackend = 'memory'\n[agent.tools.a]\nattempts = 1"
     assert [fault.split(": ")[1] for fault in faults(toml, {"PAYNOW_EVENTS__POLL_MS": "0"}, "DATABASE_URL_FILE=missing")] == [
