@@ -29,7 +29,10 @@ from paynow.limit_share import LimitShare
 from paynow.limit_watch import PAUSE_S, LimitWatch
 from paynow.observability.logs import loop_exception_handler
 from paynow.observability.metrics import Metrics
+from paynow.observability.propagation import propagating
 from paynow.observability.sharing import Shared
+from paynow.observability.spans import Spans, untraced
+from paynow.observability.telemetry import telemetry_faults
 from paynow.payments.completer import Completer
 from paynow.payments.decide import Decide, DecideLimits
 from paynow.payments.payee_counting import PayeeCounting
@@ -102,6 +105,7 @@ def check(loaded: Loaded) -> Assembly:
     if settings.server.workers > 1 and not plugins.limiters[backend].shared:
         message = f"{backend} holds for one process only, and there are {settings.server.workers} workers (server.workers)"
         faults.append(ConfigurationFault(origin_of("rate_limit.backend"), "rate_limit.backend", message))
+    faults += (ConfigurationFault(origin_of(key), key, message) for key, message in telemetry_faults(settings))
     plan: Plan | None = None
     try:
         plan = make_plan(settings.agent, plugins.tools, origin_of=origin_of)
@@ -121,7 +125,7 @@ def check(loaded: Loaded) -> Assembly:
     return Assembly(settings, plugins, plan, policy, tuple(shadow))
 
 
-def open_store(assembly: Assembly, dsn: str, metrics: Metrics) -> Store:
+def open_store(assembly: Assembly, dsn: str, metrics: Metrics, spans: Spans | None = None) -> Store:
     """The store as the configuration wants it."""
     database = assembly.settings.database
     return Store(
@@ -138,13 +142,37 @@ def open_store(assembly: Assembly, dsn: str, metrics: Metrics) -> Store:
         claim_is_durable=any(planned.tool.outside for planned in assembly.plan.on_review),
         observe=metrics.store_statement,
         observe_batch=metrics.store_batch,
+        spans=spans,
     )
 
 
-def make_relay(assembly: Assembly, store: Store, metrics: Metrics, clock: Clock) -> Relay:
+def traces(assembly: Assembly, metrics: Metrics) -> tuple[Spans | None, Callable[[], Awaitable[None]]]:
+    """What makes spans, and what delivers the last of them at the end. None if traces are off: then no part of OpenTelemetry is loaded either."""
+    telemetry = assembly.settings.telemetry
+    if telemetry.traces == "off":
+        return None, _nothing
+    from paynow.observability.otlp import Delivery
+
+    delivery = Delivery(telemetry, assembly.settings.secrets.otel_exporter_otlp_headers, metrics)
+    return Spans(delivery.take, sample_ratio=telemetry.sample_ratio), delivery.close
+
+
+async def _nothing() -> None:
+    """There is nothing to close."""
+
+
+def make_relay(assembly: Assembly, store: Store, metrics: Metrics, clock: Clock, spans: Spans | None) -> Relay:
     """A relay to the configured sinks, of which there is at least one."""
     events = assembly.settings.events
-    return Relay(store.events, [*assembly.plugins.sinks.values()], metrics, poll_s=events.poll_ms / 1000, keep_s=events.keep_s, clock=clock)
+    return Relay(
+        store.events,
+        [*assembly.plugins.sinks.values()],
+        metrics,
+        poll_s=events.poll_ms / 1000,
+        keep_s=events.keep_s,
+        clock=clock,
+        publishing=spans.publish if spans is not None else untraced,
+    )
 
 
 @asynccontextmanager
@@ -152,8 +180,9 @@ async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
     """Relays for as long as it lasts, in a process that serves nothing."""
     asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
     metrics = Metrics()
+    spans, deliver_spans = traces(assembly, metrics)
     store = open_store(assembly, dsn, metrics)
-    relay = make_relay(assembly, store, metrics, Clock())
+    relay = make_relay(assembly, store, metrics, Clock(), spans)
     running = asyncio.create_task(relay.run(), name="relay")
     try:
         yield
@@ -161,6 +190,7 @@ async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
         await relay.stop(assembly.settings.server.shutdown_grace_s)
         await asyncio.wait([running])
         await store.close()
+        await deliver_spans()
 
 
 class Service:
@@ -190,14 +220,16 @@ class Service:
         settings, plugins, clock = self._settings, self._assembly.plugins, self._clock
         asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
         metrics = Metrics(self._shared)
-        store = open_store(self._assembly, self._dsn, metrics)
+        spans, deliver_spans = traces(self._assembly, metrics)
+        self._undo.append(deliver_spans)
+        store = open_store(self._assembly, self._dsn, metrics, spans)
         self._undo.append(store.close)
 
         policies = PolicyVersions(store.administration, self._assembly.compile, metrics, clock)
         await policies.start(self._assembly.policy)
 
-        agent = self._agent(store, metrics)
-        relay = self._relay(store, metrics)
+        agent = self._agent(store, metrics, spans)
+        relay = self._relay(store, metrics, spans)
         wake_relay = relay.wake if relay is not None else lambda: None
         limiter = self._limiter(store, metrics)
         local_limiter = self._local_limiter(store)
@@ -248,7 +280,7 @@ class Service:
         services = Services(
             decide, reservations, case_work, store, keyring, metrics, recent_events, gate, explanations, propose_policy, lambda: limiter.state
         )
-        port = await self._listen(services)
+        port = await self._listen(services, spans)
         started = logger.bind(port=port, host=settings.server.host, policy_version=policies.active.version)
         if self._shared is None:
             started.info("serving")
@@ -262,21 +294,25 @@ class Service:
             await self._undo.pop()()
         logger.info("stopped")
 
-    def _agent(self, store: Store, metrics: Metrics) -> Agent:
+    def _agent(self, store: Store, metrics: Metrics, spans: Spans | None) -> Agent:
         settings = self._settings.agent
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=TOOL_CONNECTIONS_MAX), timeout=aiohttp.ClientTimeout(total=settings.deadline_ms / 1000)
+            connector=aiohttp.TCPConnector(limit=TOOL_CONNECTIONS_MAX),
+            timeout=aiohttp.ClientTimeout(total=settings.deadline_ms / 1000),
+            trace_configs=[propagating()],
         )
         self._undo.append(session.close)
         ports = Ports(accounts=store.reads, activity=store.reads, lists=store.reads, http=session)
-        agent = Agent(self._assembly.plan, settings, ports, self._assembly.plugins.hook, metrics, clock=self._clock, random=random.Random())
+        hook = self._assembly.plugins.hook
+        agent = Agent(self._assembly.plan, settings, ports, hook, metrics, clock=self._clock, random=random.Random(), spans=spans)
         self._undo.append(agent.close)
         return agent
 
-    async def _listen(self, services: Services) -> int:
+    async def _listen(self, services: Services, spans: Spans | None) -> int:
         settings = self._settings.server
+        follow = self._settings.telemetry.follow_traceparent
         server = Server(
-            make_application(services, request_max_bytes=settings.request_max_bytes),
+            make_application(services, request_max_bytes=settings.request_max_bytes, spans=spans, follow_traceparent=follow),
             host=settings.host,
             port=settings.port,
             drain_s=settings.drain_s,
@@ -324,14 +360,14 @@ class Service:
             limiter_failure=settings.rate_limit.on_store_failure,
         )
 
-    def _relay(self, store: Store, metrics: Metrics) -> Relay | None:
+    def _relay(self, store: Store, metrics: Metrics, spans: Spans | None) -> Relay | None:
         """None without sinks, or if another process is to relay: events then wait in the outbox."""
         if not self._settings.events.relay:
             return None
         if not self._assembly.plugins.sinks:
             logger.warning("no event sink is configured, events wait in the outbox until a service with sinks relays them")
             return None
-        relay = make_relay(self._assembly, store, metrics, self._clock)
+        relay = make_relay(self._assembly, store, metrics, self._clock, spans)
         running = asyncio.create_task(relay.run(), name="relay")
 
         async def end() -> None:

@@ -56,7 +56,7 @@ class _Waiting:
 class RedisLimiter:
     """Takes that come while both lanes are busy leave together, in one round trip, on the next free one.
 
-    No take waits for longer than four times `timeout_s` and what reading takes: as long as a batch before it, and its own.
+    Where Redis is gone or hangs, no take waits for longer than four times `timeout_s` and what reading takes: a batch before it, and its own.
     """
 
     name = "redis"

@@ -15,7 +15,6 @@ import orjson
 from loguru import logger
 
 from paynow.plugin_api import DeliveryRefused, EventSink, hookimpl
-from paynow.settings import KafkaSettings, Secrets
 
 try:
     from aiokafka import AIOKafkaProducer, errors
@@ -49,8 +48,8 @@ class KafkaSink:
 
     name = "kafka"
 
-    def __init__(self, settings: KafkaSettings, connection: Mapping[str, Any]) -> None:
-        """`connection`: what aiokafka's clients are told about the brokers, and how to come to them."""
+    def __init__(self, settings: Any, connection: Mapping[str, Any]) -> None:
+        """`settings`: the table `events.kafka`. `connection`: what aiokafka's clients are told about the brokers, and how to come to them."""
         self._settings = settings
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
@@ -150,12 +149,12 @@ class KafkaSink:
 async def _end(producer: AIOKafkaProducer) -> None:
     """Ends a producer with what it has not sent, within the time of one request. Its own `stop` would go on sending, for as long as the brokers
     are away: what an idempotent producer holds never expires."""
-    try:
-        await producer._sender.close()
-    except errors.KafkaError:
-        logger.bind(sink=KafkaSink.name).debug("the producer had failed before it was ended")
-    await producer.client.close()
-    producer._closed = True  # nothing is left that it should be warned of when it is collected
+    producer._closed = True  # nothing is left that it should warn of when it is collected
+    for closing in (producer._sender.close, producer.client.close):
+        try:
+            await closing()
+        except Exception as error:
+            logger.bind(sink=KafkaSink.name, error=type(error).__name__).debug("a producer that had failed did not end in order")
 
 
 @hookimpl
@@ -163,7 +162,7 @@ def paynow_register_event_sinks(settings) -> Sequence[EventSink]:
     return [KafkaSink(settings.events.kafka, connection(settings.events.kafka, settings.secrets))]
 
 
-def connection(settings: KafkaSettings, secrets: Secrets) -> dict[str, Any]:
+def connection(settings: Any, secrets: Any) -> dict[str, Any]:
     """What aiokafka's clients are told. Raises `ValueError` for what is missing or cannot be, `OSError` for certificates that cannot be read."""
     if settings.compression in CODECS and not CODECS[settings.compression]():
         raise ValueError(f"events.kafka.compression is {settings.compression}, which needs one more package: pip install 'aiokafka[all]'")

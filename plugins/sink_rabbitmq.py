@@ -16,7 +16,6 @@ from loguru import logger
 from yarl import URL
 
 from paynow.plugin_api import DeliveryRefused, EventSink, hookimpl
-from paynow.settings import RabbitmqSettings
 
 try:
     import aio_pika
@@ -53,7 +52,8 @@ class RabbitmqSink:
 
     name = "rabbitmq"
 
-    def __init__(self, settings: RabbitmqSettings, url: URL) -> None:
+    def __init__(self, settings: Any, url: URL) -> None:
+        """`settings`: the table `events.rabbitmq`."""
         self._settings = settings
         self._url = url
         self._link: _Link | None = None
@@ -153,7 +153,7 @@ class RabbitmqSink:
 async def _close(connection: AbstractConnection) -> None:
     try:
         await asyncio.wait_for(connection.close(), CLOSE_MAX_S)
-    except (TimeoutError, *exceptions.CONNECTION_EXCEPTIONS) as error:
+    except Exception as error:
         logger.bind(sink=RabbitmqSink.name, error=type(error).__name__).debug("a connection did not close in order")
 
 

@@ -12,7 +12,7 @@ from paynow.http.decide_request import KNOWN_FIELDS, read_decide_request
 
 def small_door() -> web.Application:
     """`POST /decide` answers with the request as it was understood, `GET /page` with the page's query."""
-    app = web.Application(middlewares=[middlewares.request_ids, middlewares.problem_answers], client_max_size=REQUEST_MAX_BYTES)
+    app = web.Application(middlewares=[middlewares.request_ids(), middlewares.problem_answers], client_max_size=REQUEST_MAX_BYTES)
     app.router.add_post("/decide", _decide)
     app.router.add_get("/page", _page)
     return app

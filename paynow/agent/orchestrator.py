@@ -18,10 +18,11 @@ from paynow.agent.outcome import OK, SKIPPED, Outcome, skipped
 from paynow.agent.plan import Plan, PlannedTool
 from paynow.agent.ports import Ports, Withheld
 from paynow.agent.retry import Deadline, backoff_s
-from paynow.agent.toolbox import Attempt, Errand, ToolRunner
+from paynow.agent.toolbox import Attempt, Errand, ToolRunner, end_span
 from paynow.agent.trace import Trace
 from paynow.agent.watchdog import Watchdog
 from paynow.clock import Clock
+from paynow.observability.spans import Spans
 from paynow.plugin_api import Cases, Payment, ToolCall, ToolOutcome, Verdict
 from paynow.settings import AgentSettings
 from paynow.store.records import Seen
@@ -53,7 +54,16 @@ class Agent:
     """Calls the tools of a plan for one payment after another. One per process and event loop; `close` ends it."""
 
     def __init__(
-        self, plan: Plan, settings: AgentSettings, ports: Ports, hooks: pluggy.HookRelay, metrics: Meters, *, clock: Clock, random: Random
+        self,
+        plan: Plan,
+        settings: AgentSettings,
+        ports: Ports,
+        hooks: pluggy.HookRelay,
+        metrics: Meters,
+        *,
+        clock: Clock,
+        random: Random,
+        spans: Spans | None = None,
     ) -> None:
         self._started = Observer(hooks.paynow_tool_call_started)
         self._retry_scheduled = Observer(hooks.paynow_tool_retry_scheduled)
@@ -64,6 +74,7 @@ class Agent:
         self._watchdog = Watchdog(settings.loop_hold_max_ms / 1000, clock.monotonic)
         self._settings = settings
         self._ports = ports
+        self._spans = spans
         self._readers = tuple(self._runner(planned) for planned in plan.gather)
         self._writers = tuple(self._runner(planned) for planned in plan.on_review)
 
@@ -112,7 +123,9 @@ class Agent:
             logger.bind(tool=tool, state=state).warning("breaker changed its state")
 
         self._metrics.breaker_state(tool, "closed")
-        return ToolRunner(planned, self._settings, self._ports, watchdog=self._watchdog, clock=self._clock, state_changed=state_changed)
+        return ToolRunner(
+            planned, self._settings, self._ports, watchdog=self._watchdog, clock=self._clock, state_changed=state_changed, spans=self._spans
+        )
 
     async def _side_by_side(self, runners: Sequence[ToolRunner], errand: Errand) -> list[Outcome]:
         firsts = [self._begin(runner, errand, 1) for runner in runners]
@@ -191,6 +204,8 @@ class Agent:
     def _record(self, runner: ToolRunner, errand: Errand, number: int, outcome: Outcome) -> Outcome:
         errand.trace.tool(runner.name, number, outcome.status, outcome.seconds, output=outcome.output, error=outcome.error)
         self._metrics.tool_attempt(runner.name, outcome.status, outcome.seconds)
+        if outcome.status == SKIPPED and self._spans is not None:
+            end_span(self._spans.tool(runner.name, number), outcome)
         if outcome.status not in (OK, SKIPPED):
             runner.log.bind(attempt=number, error=outcome.error).opt(exception=outcome.raised).warning("tool attempt failed")
         return outcome

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from loguru import logger
 
 from paynow.agent.breaker import Breaker
-from paynow.agent.outcome import OK, TIMEOUT, Outcome, failed, skipped
+from paynow.agent.outcome import ERROR, OK, TIMEOUT, Outcome, failed, skipped
 from paynow.agent.output import OutputCheck
 from paynow.agent.plan import PlannedTool
 from paynow.agent.ports import Guard, Ports, Withheld
@@ -22,6 +22,7 @@ from paynow.agent.trace import Trace
 from paynow.agent.watchdog import Watchdog
 from paynow.clock import Clock
 from paynow.errors import StoreUnavailable
+from paynow.observability.spans import Span, Spans
 from paynow.plugin_api import Cases, Payment, ToolContext, Verdict
 from paynow.settings import AgentSettings
 from paynow.store.records import Seen
@@ -46,10 +47,10 @@ class Errand(NamedTuple):
 class Attempt:
     """One attempt that runs in a task of its own, since `started` and for `limit_s` at most; `reason` says what set the limit.
 
-    `ended` is told the outcome as the task's last deed.
+    `ended` is told the outcome as the task's last deed; `span` is there if it is recorded.
     """
 
-    __slots__ = ("admitted", "ended", "guard", "limit_s", "reason", "started", "task")
+    __slots__ = ("admitted", "ended", "guard", "limit_s", "reason", "span", "started", "task")
 
     def __init__(self, guard: Guard, admitted: int, started: float, limit_s: float, reason: str) -> None:
         self.guard = guard
@@ -58,6 +59,7 @@ class Attempt:
         self.limit_s = limit_s
         self.reason = reason
         self.ended: Callable[[Outcome], None] | None = None
+        self.span: Span | None = None
         self.task: asyncio.Task[Outcome]
 
     @property
@@ -70,11 +72,19 @@ class Attempt:
 class ToolRunner:
     """Runs attempts of one planned tool, and keeps what outlives a payment: its breaker, its threads, the attempts that would not end.
 
-    `state_changed` is told each new state of the breaker.
+    `state_changed` is told each new state of the breaker, `spans` records attempts.
     """
 
     def __init__(
-        self, planned: PlannedTool, settings: AgentSettings, ports: Ports, *, watchdog: Watchdog, clock: Clock, state_changed: Callable[[str], None]
+        self,
+        planned: PlannedTool,
+        settings: AgentSettings,
+        ports: Ports,
+        *,
+        watchdog: Watchdog,
+        clock: Clock,
+        state_changed: Callable[[str], None],
+        spans: Spans | None = None,
     ) -> None:
         self.name = planned.tool.name
         self.settings = planned.settings
@@ -88,6 +98,7 @@ class ToolRunner:
         self._breaker = Breaker(settings, clock.monotonic, state_changed)
         self._threads = Threads(f"paynow-{self.name}") if planned.tool.blocking else None
         self._strays: set[asyncio.Task[Outcome]] = set()
+        self._spans = spans
 
     def admit(self, deadline: Deadline) -> int | Outcome:
         """The breaker's pass for one attempt, or the outcome of not calling the tool at all."""
@@ -108,6 +119,8 @@ class ToolRunner:
             attempt = Attempt(guard, admitted, started, self._timeout_s, "time_limit")
         else:
             attempt = Attempt(guard, admitted, started, left_s, "deadline")
+        if self._spans is not None:
+            attempt.span = self._spans.tool(self.name, number)
         attempt.task = asyncio.get_running_loop().create_task(self._run(self._context(errand, number, attempt.limit_s, guard), attempt))
         return attempt
 
@@ -137,7 +150,10 @@ class ToolRunner:
             outcome = Outcome(TIMEOUT, self._monotonic() - attempt.started, error=attempt.reason, again=True)
         if guard.trouble is not None:
             self._breaker.forget(attempt.admitted)
+            end_span(attempt.span, outcome._replace(status=ERROR, error=guard.trouble.code))
             raise guard.trouble
+        if attempt.span is not None:
+            end_span(attempt.span, outcome)
         self._breaker.record(attempt.admitted, ok=outcome.status == OK)
         return outcome
 
@@ -146,6 +162,8 @@ class ToolRunner:
         attempt.guard.over = True
         self._let_go(attempt.task)
         self._breaker.forget(attempt.admitted)
+        if attempt.span is not None:
+            end_span(attempt.span, Outcome(ERROR, self._monotonic() - attempt.started, error="given_up"))
 
     async def close(self) -> None:
         """Ends idle threads and the attempts that were given up. To be called after the watchdog has stopped, so that none can refuse."""
@@ -163,6 +181,8 @@ class ToolRunner:
         return ToolContext(errand.payment, number, limit_s, ports, ports, ports, ports, http, self.log, errand.verdict)
 
     async def _run(self, context: ToolContext, attempt: Attempt) -> Outcome:
+        if attempt.span is not None:
+            attempt.span.enter_task()
         outcome = await self._outcome(context, attempt.started)
         if attempt.ended is not None:
             attempt.ended(outcome)
@@ -192,3 +212,13 @@ class ToolRunner:
             task.cancel()
             self._strays.add(task)
             task.add_done_callback(self._strays.discard)
+
+
+def end_span(span: Span | None, outcome: Outcome) -> None:
+    """Ends the span of an attempt, if it is recorded, as the attempt ended."""
+    if span is None:
+        return
+    span.attributes["paynow.tool.status"] = outcome.status
+    if outcome.error is not None:
+        span.fail(outcome.error)
+    span.end(outcome.seconds)

@@ -16,6 +16,7 @@ from paynow.clock import Clock
 from paynow.events.envelope import envelope
 from paynow.events.pace import RETRY_WAITS_S, backoff_s, retry_wait_s, until
 from paynow.events.source import EventSource
+from paynow.observability.spans import Publishing, untraced
 from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone
 from paynow.store.records import StoredEvent
 
@@ -68,6 +69,7 @@ class Lane:
         clock: Clock,
         jitter: Callable[[], float],
         deliver_max_s: float = DELIVER_MAX_S,
+        publishing: Publishing = untraced,
     ) -> None:
         self.name = sink.name
         self._ordered = getattr(sink, "ordered", True)
@@ -77,6 +79,7 @@ class Lane:
         self._clock = clock
         self._jitter = jitter
         self._deliver_max_s = deliver_max_s
+        self._publishing = publishing
         self._batch_events = BATCH_EVENTS_MAX
         self._failures = 0
         self._store_failures = 0
@@ -175,7 +178,10 @@ class Lane:
     async def _deliver(self, events: Sequence[StoredEvent]) -> None:
         """Hands over a batch. One that is refused is halved until the refused events are found; the others are delivered, in order."""
         batch = [envelope(event) for event in events]
-        error = await self._bounded(lambda: self._sink.deliver(batch), self._deliver_max_s)
+        with self._publishing(self.name, batch) as span:
+            error = await self._bounded(lambda: self._sink.deliver(batch), self._deliver_max_s)
+            if error is not None and span is not None:
+                span.fail(type(error).__name__)
         if error is None:
             self._took(events)
         elif isinstance(error, DeliveryFailed) and not self._ordered:

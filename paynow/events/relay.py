@@ -16,6 +16,7 @@ from paynow.clock import Clock
 from paynow.events.lane import DELIVER_MAX_S, STORE_BACKOFF_FIRST_S, STORE_BACKOFF_MAX_S, Lane, LaneMetrics
 from paynow.events.pace import backoff_s, until
 from paynow.events.source import EventSource
+from paynow.observability.spans import Publishing, untraced
 from paynow.plugin_api import EventSink
 
 LOG_EVENTS_MAX = 1_000
@@ -47,6 +48,7 @@ class Relay:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         deliver_max_s: float = DELIVER_MAX_S,
+        publishing: Publishing = untraced,
     ) -> None:
         """`keep_s`: for so long events that every sink has can be told again. Raises `ValueError` without a sink: events would get lost."""
         if not sinks:
@@ -59,7 +61,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._held: tuple[int, ...] = ()
-        self._lanes = [Lane(sink, source, metrics, clock=clock, jitter=jitter, deliver_max_s=deliver_max_s) for sink in sinks]
+        self._lanes = [Lane(sink, source, metrics, clock=clock, jitter=jitter, deliver_max_s=deliver_max_s, publishing=publishing) for sink in sinks]
         self._work: asyncio.Task[None] | None = None
 
     def wake(self) -> None:

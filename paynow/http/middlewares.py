@@ -14,10 +14,13 @@ from paynow.errors import InternalFault, MissingScope, OutcomeUnknown, Refusal, 
 from paynow.http.problems import from_http_exception, problem
 from paynow.http.routing import ROUTE_TABLE, Route
 from paynow.http.services import SERVICES
-from paynow.observability.logs import request_context
+from paynow.observability.correlation import current_serving, request_context
+from paynow.observability.spans import Span, Spans
+from paynow.observability.trace_context import read_trace_context
 from paynow.payments.decide import Told
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CALLER_ID = web.RequestKey("caller_id", str)
@@ -28,16 +31,46 @@ TOLD = web.RequestKey("told", Told)
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z", re.ASCII)
 
 
-@web.middleware
-async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Takes the caller's request id if it is sane, else makes one; it stands in every log line and in the answer."""
-    given = request.headers.get("X-Request-Id", "")
-    request_id = given if _SANE_REQUEST_ID.match(given) else token_hex(16)
-    request[REQUEST_ID] = request_id
-    with request_context(request_id):
-        response = await handler(request)
-    response.headers["X-Request-Id"] = request_id
-    return response
+def request_ids(*, follow_traceparent: bool = True) -> Middleware:
+    """Takes the caller's request id if it is sane, else makes one; it stands in every log line and in the answer.
+
+    `follow_traceparent` takes the caller's trace as well, if it names one (W3C Trace Context); its id then stands in every log line.
+    """
+
+    @web.middleware
+    async def request_ids(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = request.headers
+        given = headers.get("X-Request-Id", "")
+        request_id = given if _SANE_REQUEST_ID.match(given) else token_hex(16)
+        request[REQUEST_ID] = request_id
+        trace = None
+        if follow_traceparent and "traceparent" in headers:
+            trace = read_trace_context(headers.getall("traceparent"), headers.getall("tracestate", []))
+        with request_context(request_id, trace):
+            response = await handler(request)
+        response.headers["X-Request-Id"] = request_id
+        return response
+
+    return request_ids
+
+
+def request_spans(spans: Spans) -> Middleware:
+    """Records each request that belongs to a recorded trace: the caller's if there is one, else a new one."""
+
+    @web.middleware
+    async def request_spans(request: web.Request, handler: Handler) -> web.StreamResponse:
+        serving = current_serving()
+        assert serving is not None
+        began_elsewhere = serving.trace is not None
+        trace = serving.trace = serving.trace or spans.new_trace()
+        if not trace.sampled:
+            return await handler(request)
+        with spans.request(_method(request, "_OTHER"), trace, began_elsewhere=began_elsewhere) as span:
+            response = await handler(request)
+            _describe(span, request, response)
+            return response
+
+    return request_spans
 
 
 @web.middleware
@@ -131,5 +164,21 @@ def _presented(request: web.Request) -> tuple[str | None, bool]:
     return (token.strip(), True) if kind.lower() == "bearer" else (None, False)
 
 
-def _method(request: web.Request) -> str:
-    return request.method if request.method in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS") else "other"
+def _method(request: web.Request, otherwise: str = "other") -> str:
+    return request.method if request.method in ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS") else otherwise
+
+
+def _describe(span: Span, request: web.Request, response: web.StreamResponse) -> None:
+    """The route's template and the decision; never what the caller sent."""
+    told = span.attributes
+    told["http.response.status_code"] = response.status
+    if route := route_of(request):
+        told["http.route"] = route.path
+        span.name = f"{span.name} {route.path}"
+    if decided := request.get(TOLD):
+        told["paynow.payment.id"] = decided.payment_id
+        told["paynow.decision"] = decided.decision
+        told["paynow.degraded"] = decided.degraded
+        told["paynow.policy.version"] = decided.policy_version
+    if response.status >= 500:
+        span.fail(str(response.status))

@@ -10,15 +10,23 @@ from paynow.http import case_handlers, docs, handlers, list_handlers, middleware
 from paynow.http.connections import Runner
 from paynow.http.routing import ROUTES, Route
 from paynow.http.services import SERVICES, Services
+from paynow.observability.spans import Spans
 
 HANDLERS = (handlers, case_handlers, list_handlers, policy_handlers, docs)
 """The modules that hold one function a route."""
 
 
-def make_application(services: Services, *, request_max_bytes: int) -> web.Application:
+def make_application(services: Services, *, request_max_bytes: int, spans: Spans | None = None, follow_traceparent: bool = True) -> web.Application:
     """Routes and middlewares, the first the outermost."""
+    traced = [] if spans is None else [middlewares.request_spans(spans)]
     app = web.Application(
-        middlewares=[middlewares.request_ids, middlewares.access_log, middlewares.problem_answers, middlewares.authentication],
+        middlewares=[
+            middlewares.request_ids(follow_traceparent=follow_traceparent),
+            *traced,
+            middlewares.access_log,
+            middlewares.problem_answers,
+            middlewares.authentication,
+        ],
         client_max_size=request_max_bytes,
     )
     app[SERVICES] = services

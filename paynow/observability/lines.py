@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from paynow.clock import rfc3339
-from paynow.observability.correlation import current_request_id
+from paynow.observability.correlation import current_serving
 from paynow.observability.redaction import Redactor
 from paynow.observability.tracebacks import describe, type_name
 
@@ -109,8 +109,10 @@ class LineWriter:
             "event": self._event(record["message"]),
             "where": _where(record["name"], record["function"], record["line"]),
         }
-        if request_id := current_request_id():
-            line["request_id"] = request_id
+        if serving := current_serving():
+            line["request_id"] = serving.request_id
+            if serving.trace:
+                line["trace_id"] = serving.trace.trace_id
         self._redactor.write(record["extra"], line)
         if (raised := record["exception"]) and raised.value is not None:
             line["exception"] = describe(raised.value, raised.traceback)

@@ -41,6 +41,7 @@ LABELS: Mapping[str, tuple[Check, str]] = {
     "step": (shapes.word, "other"),
     "outcome": (shapes.one_of("ok", "error", "timeout"), "other"),
     "sink": (shapes.word, "other"),
+    "why": (shapes.one_of("queue_full", "not_delivered"), "other"),
     "candidate": (shapes.like("[0-9a-f]{6,64}", numbers=True), "other"),
     "recorded": (shapes.decision, "other"),
     "judged": (shapes.decision, "other"),
@@ -110,6 +111,7 @@ class Metrics:
         self._of_cases()
         self._of_shadows()
         self._of_the_policy_guard()
+        self._of_traces()
 
     def _of_requests(self) -> None:
         self._requests = self._counter("paynow_requests", "HTTP requests answered", "route", "method", "status")
@@ -193,6 +195,10 @@ class Metrics:
         self._outside = self._gauge("paynow_policy_outside_band", "1 while the shares are told to have left their band, else 0", "livemostrecent")
         self._band_left = Counter("paynow_policy_band_left", "Times that the shares left their band", registry=self.registry)
         self._rolled_back = Counter("paynow_policy_rollbacks", "Times that the policy before was made the active one for it", registry=self.registry)
+
+    def _of_traces(self) -> None:
+        self._spans_delivered = Counter("paynow_spans_delivered", "Spans that a collector took", registry=self.registry)
+        self._spans_dropped = self._counter("paynow_spans_dropped", "Spans that were lost", "why")
 
     def _counter(self, name: str, text: str, *labels: str) -> _Series:
         return _Series(_Counter(name, text, _named(labels), registry=self.registry), labels)
@@ -349,6 +355,14 @@ class Metrics:
         self._band_left.inc()
         if rolled_back:
             self._rolled_back.inc()
+
+    def spans_delivered(self, count: int) -> None:
+        """A collector took so many spans. Called on one thread only, as those that were not delivered are."""
+        self._spans_delivered.inc(count)
+
+    def spans_dropped(self, why: str, count: int) -> None:
+        """So many spans are lost: the queue was full (`queue_full`), or no collector took them (`not_delivered`)."""
+        self._spans_dropped[why,].inc(count)
 
     # ------------------------------------------------------------ what is shown
 

@@ -92,7 +92,7 @@ ALLOWED: Mapping[str, Check] = {
 HASHED: Mapping[str, str] = {"customer_id": "customer", "payee_id": "payee"}
 """Fields that are written as a keyed hash, and the name that they have then."""
 
-RESERVED = frozenset({"time", "level", "event", "where", "request_id", "dropped", "exception", "lost_lines", *HASHED.values()})
+RESERVED = frozenset({"time", "level", "event", "where", "request_id", "trace_id", "dropped", "exception", "lost_lines", *HASHED.values()})
 """Names that the line itself uses. A plugin's field cannot have them."""
 
 DROPPED_NAMES_MAX = 16

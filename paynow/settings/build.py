@@ -34,6 +34,7 @@ from paynow.settings.model import (
     Secrets,
     ServerSettings,
     Settings,
+    TelemetrySettings,
     ToolSettings,
 )
 from paynow.settings.schema import SCHEMA
@@ -91,6 +92,7 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
             redis_streams=RedisStreamSettings(**section("events", "redis_streams")),
         ),
         logging=LoggingSettings(**section("logging")),
+        telemetry=TelemetrySettings(**section("telemetry")),
         secrets=secrets,
     )
 

@@ -211,6 +211,17 @@ class LoggingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """`endpoint` and `service_name` are empty where the variables of OpenTelemetry are to say them."""
+
+    traces: str
+    endpoint: str
+    service_name: str
+    sample_ratio: float
+    follow_traceparent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     """From the environment or `.env` only. None of them is ever shown: `repr` leaves them out."""
 
@@ -224,6 +235,7 @@ class Secrets:
     kafka_password: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     log_hash_key: str | None = field(default=None, repr=False)
+    otel_exporter_otlp_headers: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,4 +255,5 @@ class Settings:
     policy_guard: PolicyGuardSettings
     events: EventSettings
     logging: LoggingSettings
+    telemetry: TelemetrySettings
     secrets: Secrets

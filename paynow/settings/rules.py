@@ -185,6 +185,18 @@ def the_way_to_the_database_is_whole(entries: Entries, secrets: Secrets, origins
                 yield entries.fault(message, ("database", "pooler"))
 
 
+def traces_that_are_off_are_meant_to_be(entries: Entries) -> Faults:
+    """Traces that somebody has described but not switched on would be silently off."""
+    traces = entries.by_path.get(("telemetry", "traces"))
+    if traces is None or traces.value != "off" or traces.rank > 0:
+        return
+    for name in ("endpoint", "service_name", "sample_ratio"):
+        entry = entries.by_path.get(("telemetry", name))
+        if entry and entry.rank > 0:
+            message = 'has no effect without telemetry.traces, which is "off" unless you set it'
+            yield ConfigurationFault(entry.origin, f"telemetry.{name}", message)
+
+
 RULES = (
     lease_outlives_the_settle,
     attempts_fit_the_deadline,
@@ -196,5 +208,6 @@ RULES = (
     files_for_kafka_are_there,
     dead_letters_lie_apart,
     tokens_can_be_checked,
+    traces_that_are_off_are_meant_to_be,
     named_paths_exist,
 )

@@ -219,6 +219,14 @@ class LoggingSection(Section):
     plugin_fields = Names()
 
 
+class TelemetrySection(Section):
+    traces = Word("off", "otlp")
+    endpoint = Text("an address like http://collector:4318 without a password, or nothing", r"(?:https?://[A-Za-z0-9_.:%\[\]/-]{1,255})?")
+    service_name = Text("a name, or nothing", r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99})?")
+    sample_ratio = Number(0, 1)
+    follow_traceparent = Switch()
+
+
 class SettingsSchema(Section):
     noun: ClassVar[str] = "section"
 
@@ -235,6 +243,7 @@ class SettingsSchema(Section):
     policy_guard = fields.Nested(PolicyGuardSection)
     events = fields.Nested(EventsSection)
     logging = fields.Nested(LoggingSection)
+    telemetry = fields.Nested(TelemetrySection)
 
 
 SCHEMA = SettingsSchema()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from paynow.errors import InternalFault, OutcomeUnknown, Overloaded, StoreUnavailable
+from paynow.observability.spans import Span, Spans, current_span
 from paynow.store.pool import met_a_lock
 
 APART_WAITS_MAX = 3
@@ -30,6 +31,7 @@ class _Waiting(Generic[Row, Result]):
     row: Row
     answer: asyncio.Future[Result]
     since: float
+    span: Span | None = None
 
 
 class Batcher(Generic[Row, Result]):
@@ -51,8 +53,13 @@ class Batcher(Generic[Row, Result]):
         once_per: Callable[[Row], Hashable] | None = None,
         alike: Callable[[Row], Hashable] | None = None,
         observe: Callable[[int], None] = lambda rows: None,
+        step: str = "",
+        spans: Spans | None = None,
     ) -> None:
+        """With `spans` each batch is recorded as one of `step`, linked to the spans that its rows were handed over in."""
         self._run = run
+        self._step = step
+        self._spans = spans
         self._free = lanes
         self._batch_max = batch_max
         self._waiting_max = waiting_max
@@ -78,7 +85,7 @@ class Batcher(Generic[Row, Result]):
             raise Overloaded(retry_after_s=1)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append(_Waiting(row, answer, time.monotonic()))
+        self._waiting.append(_Waiting(row, answer, time.monotonic(), None if self._spans is None else current_span()))
         if self._free:
             self._free -= 1
             lane = loop.create_task(self._serve())
@@ -135,7 +142,12 @@ class Batcher(Generic[Row, Result]):
 
     async def _run_batch(self, batch: list[_Waiting[Row, Result]]) -> None:
         try:
-            results = await self._run([entry.row for entry in batch])
+            rows = [entry.row for entry in batch]
+            if self._spans is None:
+                results = await self._run(rows)
+            else:
+                with self._spans.batch(self._step, rows, [entry.span for entry in batch]):
+                    results = await self._run(rows)
         except (StoreUnavailable, OutcomeUnknown) as error:
             if met_a_lock(error):
                 until = time.monotonic() + APART_WAITS_MAX * self._wait_max_s
@@ -181,13 +193,14 @@ class Batcher(Generic[Row, Result]):
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """The limits that all steps share; `observe` is told each batch's step and how many rows it holds."""
+    """The limits that all steps share; `observe` is told each batch's step and how many rows it holds, `spans` records it."""
 
     lanes: int
     batch_max: int
     waiting_max: int
     wait_max_s: float
     observe: Callable[[str, int], None] = lambda step, rows: None
+    spans: Spans | None = None
 
     def batcher(
         self,
@@ -207,6 +220,8 @@ class Batching:
             once_per=once_per,
             alike=alike,
             observe=partial(self.observe, step),
+            step=step,
+            spans=self.spans,
         )
 
 

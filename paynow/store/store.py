@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from paynow.observability.spans import Spans
 from paynow.resources import folder
 from paynow.store.administration import Administration
 from paynow.store.batching import Batching
@@ -19,6 +21,7 @@ from paynow.store.pool import Pool
 from paynow.store.queries import load_queries
 from paynow.store.reads import Reads
 from paynow.store.shadows import Shadows
+from paynow.store.traced_decisions import TracedDecisions
 
 WAITING_MAX = 1_000
 
@@ -42,6 +45,7 @@ class Store:
         batch_max: int = 128,
         observe: Callable[[str, float, str], None] = lambda step, seconds, outcome: None,
         observe_batch: Callable[[str, int], None] = lambda step, rows: None,
+        spans: Spans | None = None,
     ) -> None:
         """`direct_dsn` and `pooled` as `Pool` has them."""
         queries = load_queries(folder("sql") / "queries")
@@ -55,8 +59,9 @@ class Store:
             statement_timeout_s=statement_timeout_s,
             observe=observe,
         )
-        batching = Batching(lanes, batch_max, waiting_max=WAITING_MAX, wait_max_s=acquire_timeout_s, observe=observe_batch)
-        self.decisions = Decisions(self._pool, queries, batching, lease_s=lease_s, claim_is_durable=claim_is_durable)
+        batching = Batching(lanes, batch_max, waiting_max=WAITING_MAX, wait_max_s=acquire_timeout_s, observe=observe_batch, spans=spans)
+        decisions = Decisions if spans is None else partial(TracedDecisions, spans)
+        self.decisions = decisions(self._pool, queries, batching, lease_s=lease_s, claim_is_durable=claim_is_durable)
         self.reads = Reads(self._pool, queries, batching)
         self.payments = Payments(self._pool, queries)
         self.payees = Payees(self._pool, queries)

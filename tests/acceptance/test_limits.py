@@ -10,10 +10,13 @@ import pytest
 from service import RunningService, body, open_account, running
 
 
-@pytest.mark.parametrize("backend", ["postgres", "memory"])
-async def test_the_sixth_new_payment_at_once_is_refused_and_known_keys_never_are(database: str, tmp_path, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["postgres", "memory", "redis"])
+async def test_the_sixth_new_payment_at_once_is_refused_and_known_keys_never_are(
+    database: str, tmp_path, backend: str, request: pytest.FixtureRequest
+) -> None:
     open_account(database, "c_1", 100_000)
-    with running(database, tmp_path, {"PAYNOW_RATE_LIMIT__BACKEND": backend, "PAYNOW_RATE_LIMIT__CUSTOMER": "1/m"}) as service:
+    url = {"REDIS_URL": request.getfixturevalue("redis_server").url} if backend == "redis" else {}
+    with running(database, tmp_path, {"PAYNOW_RATE_LIMIT__BACKEND": backend, "PAYNOW_RATE_LIMIT__CUSTOMER": "1/m", **url}) as service:
         async with service.client() as client:
             answers = await asyncio.gather(*(client.post("/api/payments/decide", json=body("c_1", "1.00", f"k-{n}")) for n in range(20)))
             assert Counter(answer.status for answer in answers) == {200: 5, 429: 15}

@@ -124,3 +124,36 @@ def test_a_rule_over_a_tool_that_was_brought_is_checked_at_the_start(tmp_path: P
     assert ended.code == 2
     assert "policy.toml:4" in ended.err
     assert refused in ended.err
+
+
+LIMITER = """
+from pathlib import Path
+from paynow.plugin_api import Grant, RateLimiterMaker, hookimpl
+
+class Limiter:
+    name, shared, inside_claim = "own", True, False
+
+    async def take(self, kind, subject, limit):
+        return Grant(allowed=True, remaining=1, retry_after_s=0, reset_s=1)
+
+    async def close(self):
+        Path("closed").touch()
+
+@hookimpl
+def paynow_register_rate_limiters(settings):
+    return [RateLimiterMaker("own", lambda take: Limiter(), shared=True)]
+"""
+LIMITED = """
+[plugins]
+dirs = ["plugins"]
+enabled = ["get_balance", "get_risk_signals", "create_case", "own"]
+[rate_limit]
+backend = "own"
+"""
+
+
+def test_a_limiter_that_was_brought_is_closed_when_the_service_stops(plugin_service: Callable[..., RunningService], tmp_path: Path) -> None:
+    service = plugin_service({"own": LIMITER}, LIMITED)
+    assert not (tmp_path / "closed").exists()
+    assert service.stop() == 0
+    assert (tmp_path / "closed").exists()

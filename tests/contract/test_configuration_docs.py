@@ -74,7 +74,7 @@ def test_the_shipped_defaults_hold_every_key_and_no_other() -> None:
 def test_every_shipped_default_has_a_comment(name: str) -> None:
     shipped = (folder("config") / "default.toml").read_text(encoding="utf-8")
     section, _, key = name.rpartition(".")
-    table = re.search(rf"^\[{re.escape(section)}\][^\n]*\n(.*?)(?=^\[|\Z)", shipped, re.MULTILINE | re.DOTALL)
+    table = re.search(rf"^\[{re.escape(section)}\]\n(.*?)(?=^\[|\Z)", shipped, re.MULTILINE | re.DOTALL)
     assert table
     assert re.search(rf"^{key} = .+ # \S.+$|^# .+\n{key} = ", table[1], re.MULTILINE)
 

@@ -42,6 +42,7 @@ FOREIGN = {
     "prometheus_client": {"observability"},
     "joserfc": {"http"},
     "redis": {"plugin_redis"},
+    "opentelemetry": {"observability"},
     "marshmallow": {"http", "settings"},
 }
 """Packages with the rooms that may know them."""

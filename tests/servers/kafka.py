@@ -32,7 +32,7 @@ API_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
 
 
 class KafkaServer:
-    """A running broker. Topics and what they hold outlive `stop` and `start`. It makes no topic by itself."""
+    """One broker. Topics and what they hold outlive `stop` and `start`. It makes no topic by itself."""
 
     def __init__(self, folder: Path) -> None:
         self.port, self.password_port, controller = free_ports(3)
@@ -67,7 +67,6 @@ controller.quorum.election.timeout.ms=200
         storage = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", "cGF5bm93LXRlc3RzLWlkMA", "--config", str(properties)]
         ServerProcess(storage, folder, {}, "storage.log").run()
         self._broker = ServerProcess([*java, "kafka.Kafka", str(properties)], folder, {}, "kafka.log")
-        self.start()
 
     @property
     def bootstrap(self) -> str:
@@ -116,6 +115,7 @@ def kafka_server() -> Iterator[KafkaServer]:
     with private_folder("kafka") as folder:
         server = KafkaServer(folder)
         try:
+            server.start()
             yield server
         finally:
             server.stop()

@@ -1,11 +1,9 @@
-"""A server program as a child of the tests: started until it answers, stopped by its process id, started again with what it had.
-
-Under root it runs as `nobody`: servers are run by users without privileges, and some refuse root.
-"""
+"""A server program as a child of the tests: started until it answers, stopped by its process id, started again with what it had."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -16,19 +14,25 @@ from pathlib import Path
 
 from waiting import eventually
 
-USER = "nobody" if os.geteuid() == 0 else None
+UNPRIVILEGED = "nobody" if os.geteuid() == 0 else None
+"""As whom servers run that refuse root, or should not have its rights; None where we are not root ourselves."""
 STOP_MAX_S = 30
 
 
 class ServerProcess:
-    """One program with its command, its environment and the log that it writes to its standard error."""
+    """One program with its command, its environment and the log that it writes to its standard error. Without a `user` it runs as whoever we are."""
 
-    def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str], log: str) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str], log: str, *, user: str | None = None) -> None:
         self.log = folder / log
         self._command = command
         self._folder = folder
         self._environ = environ
+        self._user = user
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -39,8 +43,9 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=USER,
-                extra_groups=[] if USER else None,
+                user=self._user,
+                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
+                extra_groups=[] if self._user else None,
             )
 
     def until_it_answers(self, port: int, greeting: bytes, reply: bytes) -> None:
@@ -107,12 +112,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def private_folder(prefix: str) -> Iterator[Path]:
-    """A folder that belongs to the user who runs the server."""
+def private_folder(prefix: str, *, user: str | None = None) -> Iterator[Path]:
+    """A folder of the user who runs the server, closed to all others."""
     folder = Path(tempfile.mkdtemp(prefix=f"paynow-test-{prefix}-"))
     try:
-        if USER:
-            shutil.chown(folder, USER)
+        if user:
+            shutil.chown(folder, user)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

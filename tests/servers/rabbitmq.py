@@ -9,7 +9,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from servers import missing
-from servers.processes import ServerProcess, free_ports, private_folder
+from servers.processes import UNPRIVILEGED, ServerProcess, free_ports, private_folder
 from waiting import meanwhile
 
 Messages = list[AbstractIncomingMessage]
@@ -22,7 +22,7 @@ QUIET_SCHEDULERS = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
 
 
 class RabbitmqServer:
-    """A running node. Queues, exchanges and persistent messages outlive `stop` and `start`."""
+    """One node. Queues, exchanges and persistent messages outlive `stop` and `start`."""
 
     def __init__(self, folder: Path) -> None:
         self.port, distribution, mapper = free_ports(3)
@@ -51,10 +51,8 @@ class RabbitmqServer:
             "RABBITMQ_ALLOW_INPUT": "true",  # the script becomes the server, so that its process id is the server's
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {QUIET_SCHEDULERS}",
         }
-        self._mapper = ServerProcess(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], folder, {}, "epmd.log")
-        self._node = ServerProcess([str(PROGRAMS / "rabbitmq-server")], folder, environ, "rabbitmq.log")
-        self._mapper.start()
-        self.start()
+        self._mapper = ServerProcess(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], folder, {}, "epmd.log", user=UNPRIVILEGED)
+        self._node = ServerProcess([str(PROGRAMS / "rabbitmq-server")], folder, environ, "rabbitmq.log", user=UNPRIVILEGED)
 
     @property
     def url(self) -> str:
@@ -63,6 +61,8 @@ class RabbitmqServer:
 
     def start(self) -> None:
         """Starts it, or brings it back after `stop` or `kill`."""
+        if not self._mapper.runs:
+            self._mapper.start()
         self._node.start()
         self._node.until_it_answers(self.port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00")
 
@@ -96,9 +96,10 @@ def rabbitmq_server() -> Iterator[RabbitmqServer]:
     """The session's RabbitMQ. Tests that stop it start it again, and use names of their own."""
     missing("rabbitmq-server")
     missing("epmd")
-    with private_folder("rabbitmq") as folder:
+    with private_folder("rabbitmq", user=UNPRIVILEGED) as folder:
         server = RabbitmqServer(folder)
         try:
+            server.start()
             yield server
         finally:
             server.close()

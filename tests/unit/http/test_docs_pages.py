@@ -58,7 +58,7 @@ class Page(HTMLParser):
 @pytest.fixture
 async def pages(aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
     """The pages on a server that has nothing else: they need no store, no key and no other service."""
-    app = web.Application(middlewares=[middlewares.request_ids, middlewares.problem_answers])
+    app = web.Application(middlewares=[middlewares.request_ids(), middlewares.problem_answers])
     for route in ROUTES:
         if handler := getattr(docs, route.name, None):
             app.router.add_get(route.path, handler, name=route.name)

@@ -14,6 +14,7 @@ from loguru import logger
 from paynow.observability.metrics import Metrics
 from paynow.observability.readings import BUCKETS_S
 from paynow.observability.redaction import ALLOWED, HASHED, RESERVED
+from paynow.observability.span_attributes import ALLOWED as SPAN_ATTRIBUTES
 
 TEXT = (Path(__file__).parents[3] / "docs" / "observability.md").read_text()
 
@@ -61,6 +62,8 @@ def shown_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.sink_behind("log", 3, 1.5, 1, 0, False)
     metrics.policy_watched(4, 2, 1, outside=True)
     metrics.policy_band_left(rolled_back=True)
+    metrics.spans_delivered(1)
+    metrics.spans_dropped("queue_full", 1)
     families = list(metrics.registry.collect())
     assert [family.name for family in families if not family.samples] == [], "this function lacks a call for them"
     return {
@@ -81,6 +84,11 @@ def test_every_metric_is_told_with_its_type_and_labels_and_no_other() -> None:
     told, shown = told_metrics(), shown_metrics()
     assert {name: told.get(name) for name in shown} == shown
     assert all(name in shown or name.startswith("process_") for name in told), "what Python tells of a process differs by system"
+
+
+def test_every_attribute_of_a_span_is_told_and_no_other() -> None:
+    rows = re.findall(r"^\| `([a-z_.]+)` \|", section("What a span says"), re.MULTILINE)
+    assert rows == list(SPAN_ATTRIBUTES)
 
 
 def test_names_end_in_their_units() -> None:

@@ -50,7 +50,7 @@ def settings_of(here: Path) -> Callable[..., Settings]:
         return replace(
             settings,
             plugins=replace(settings.plugins, dirs=dirs, enabled=enabled, settings=own or {}),
-            events=replace(settings.events, sinks=sinks, memory_last=3),
+            events=replace(settings.events, sinks=sinks, memory_last=3, poll_ms=200),
             rate_limit=replace(settings.rate_limit, backend=backend, customer=None),
         )
 

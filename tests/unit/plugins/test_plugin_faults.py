@@ -195,8 +195,8 @@ def test_a_file_does_not_shadow_a_built_in_plugin_of_its_name(refusals: Callable
 
 
 def test_a_sink_that_nobody_registers_is_refused_with_those_there_are(refusals: Callable[..., list[str]]) -> None:
-    (line,) = refusals({}, sinks=("memory", "pulsar"))
-    assert line == "configuration: events.sinks: no enabled plugin registers the event sink `pulsar`; known here: memory"
+    (line,) = refusals({}, sinks=("memory", "carrier_pigeon"))
+    assert line == "configuration: events.sinks: no enabled plugin registers the event sink `carrier_pigeon`; known here: memory"
 
 
 def test_a_limiter_that_nobody_registers_is_refused(refusals: Callable[..., list[str]]) -> None:

@@ -108,6 +108,13 @@ Faults = Callable[..., list[str]]
             for band in ("0.5", "[0.5]", "[0.5, 0.4]", "[-0.1, 1]", "[0, 1.1]", "[0, 1, 1]", "[false, true]", "['0', '1']", "[0, nan]")
         ),
         ("[policy_guard]\nroll_back = 1", "paynow.toml:2: policy_guard.roll_back: expected true or false"),
+        *(
+            (
+                f"[telemetry]\nendpoint = '{endpoint}'",
+                "paynow.toml:2: telemetry.endpoint: expected an address like http://collector:4318 without a password, or nothing",
+            )
+            for endpoint in ("collector:4318", "http://user:word@collector", "grpc://collector:4317", "http://collector/?key=1")
+        ),
         ("[policy]\nfile = 5", "paynow.toml:2: policy.file: expected a path of a file that exists"),
         ("[logging]\nlevel = 'info'", "paynow.toml:2: logging.level: expected one of TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("[server]\nport =\nhost = 'a'", "paynow.toml:2: is not valid TOML: Invalid value (at line 2, column 7)"),
@@ -170,6 +177,15 @@ def test_a_guard_that_was_described_and_not_switched_on_is_a_fault(faults: Fault
         f"paynow.toml:2: policy_guard.block_band: {message}",
         f"paynow.toml:3: policy_guard.roll_back: {message}",
     ]
+
+
+def test_traces_that_were_described_and_not_switched_on_are_a_fault(faults: Faults, loaded: Callable[..., Loaded]) -> None:
+    message = 'has no effect without telemetry.traces, which is "off" unless you set it'
+    assert faults("[telemetry]\nendpoint = 'http://collector:4318'\nsample_ratio = 0.1") == [
+        f"paynow.toml:2: telemetry.endpoint: {message}",
+        f"paynow.toml:3: telemetry.sample_ratio: {message}",
+    ]
+    assert loaded("[telemetry]\ntraces = 'off'\nsample_ratio = 0.1\nfollow_traceparent = false").settings.telemetry.sample_ratio == 0.1
 
 
 def test_a_rule_blames_the_key_that_was_set_last(faults: Faults) -> None:
