@@ -52,6 +52,8 @@ def choose(settings: Settings, found: Sequence[PluginSource], origin_of: OriginO
     """The plugins that the configuration asks for, by name: those enabled, and the built-in ones behind the configured sinks and limiters."""
     built_in = {source.name for source in found if source.built_in}
     implied = [f"sink_{sink}" for sink in settings.events.sinks] + [f"limiter_{settings.rate_limit.backend}"]
+    if settings.events.webhooks:
+        implied.append("sink_webhook")
     if settings.rate_limit.on_store_failure == "local":
         implied.append("limiter_memory")
     wanted = {*settings.plugins.enabled, *(name for name in implied if name in built_in)}

@@ -21,6 +21,7 @@ from paynow.settings.model import (
     ServerSettings,
     Settings,
     ToolSettings,
+    WebhookSettings,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "ToolSettings",
+    "WebhookSettings",
 ]

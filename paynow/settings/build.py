@@ -36,6 +36,7 @@ from paynow.settings.model import (
     Settings,
     TelemetrySettings,
     ToolSettings,
+    WebhookSettings,
 )
 from paynow.settings.schema import SCHEMA
 from paynow.settings.secret import SECRETS
@@ -90,6 +91,7 @@ def build(entries: Entries, secrets: Secrets) -> Settings:
             kafka=KafkaSettings(**section("events", "kafka")),
             rabbitmq=RabbitmqSettings(**section("events", "rabbitmq")),
             redis_streams=RedisStreamSettings(**section("events", "redis_streams")),
+            webhooks=MappingProxyType({name: WebhookSettings(**keys) for name, keys in _tables(entries, "events", "webhooks").items()}),
         ),
         logging=LoggingSettings(**section("logging")),
         telemetry=TelemetrySettings(**section("telemetry")),
@@ -118,6 +120,8 @@ def _place(path: KeyPath) -> tuple[Any, ...]:
 def _text(path: KeyPath, entry: Entry) -> str:
     if path[:2] == ("plugins", "settings") and MASKED.search(path[3]):
         return "set"
+    if path[:2] == ("events", "webhooks") and path[3] == "url":
+        return re.sub(r"\?.+", "?(set)", entry.value)
     if isinstance(entry.value, Path):
         return str(entry.value)
     if path in (("plugins", "dirs"), ("policy", "shadow")):

@@ -11,9 +11,9 @@ from marshmallow import ValidationError
 
 from paynow.errors import ConfigurationFault
 from paynow.settings.layers import KeyPath, Layer
-from paynow.settings.schema import SCHEMA, TOOL_DEFAULTS
+from paynow.settings.schema import NAMED_TABLES, SCHEMA, TOOL_DEFAULTS, WEBHOOK_DEFAULTS
 
-NESTED = {("agent", "tools"), ("plugins", "settings")}
+NESTED = {*NAMED_TABLES, ("plugins", "settings")}
 """Tables of tables: their keys lie at depth four. All others lie at depth two, or three in a table of their own (`events.kafka.topic`)."""
 
 
@@ -77,6 +77,14 @@ def with_tools_of_the_plan(entries: Entries) -> None:
     for tool in (*plan, *on_review):
         for name, value in TOOL_DEFAULTS.items():
             by_path.setdefault(("agent", "tools", tool, name), Entry(value, value, "built-in default", -1))
+
+
+def with_defaults_of_webhooks(entries: Entries) -> None:
+    """Completes what a webhook's table does not say."""
+    for webhook in entries.under("events", "webhooks"):
+        for name, value in WEBHOOK_DEFAULTS.items():
+            taken = tuple(value) if isinstance(value, list) else value
+            entries.by_path.setdefault(("events", "webhooks", webhook, name), Entry(taken, value, "built-in default", -1))
 
 
 def _checked(layer: Layer) -> tuple[dict[str, Any], list[tuple[KeyPath, str]]]:

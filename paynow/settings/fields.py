@@ -318,6 +318,20 @@ class ToolNames(Names):
     pattern: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
+class EventTypes(Names):
+    """At least one type of events; with a `*` at its end all types that begin so."""
+
+    pattern: ClassVar[re.Pattern[str]] = re.compile(r"[a-z0-9_.-]{1,100}\*?|\*")
+
+    def __init__(self) -> None:
+        super().__init__("a list of one or more types of events, each once; with * at its end one stands for all that begin so")
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> tuple[str, ...]:
+        if value == []:
+            raise self.refused()
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class Folders(Names):
     """A list of folders, each once."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from paynow.errors import ConfigurationFault, ConfigurationRefused
 from paynow.resources import folder
 from paynow.settings.build import Value, build, shown
-from paynow.settings.entries import merged, with_tools_of_the_plan
+from paynow.settings.entries import merged, with_defaults_of_webhooks, with_tools_of_the_plan
 from paynow.settings.layers import Layer, toml_layer
 from paynow.settings.model import Settings
 from paynow.settings.rules import broken_rules, the_way_to_the_database_is_whole
@@ -52,6 +52,7 @@ def load(config_file: Path | None, environ: Mapping[str, str], *, dotenv: Path |
     secrets, secret_origins = read_secrets([environment, from_file], faults)
     entries = merged(layers, faults)
     with_tools_of_the_plan(entries)
+    with_defaults_of_webhooks(entries)
     faults += [*broken_rules(entries), *the_way_to_the_database_is_whole(entries, secrets, secret_origins)]
     if faults:
         raise ConfigurationRefused(faults)

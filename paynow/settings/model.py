@@ -192,6 +192,18 @@ class RedisStreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """`types` are event types, or with a `*` at their end what they begin with."""
+
+    url: str
+    """Empty if nobody has set it, which the sink refuses."""
+    types: tuple[str, ...]
+    timeout_ms: int
+    in_flight: int
+    allow_private: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EventSettings:
     sinks: tuple[str, ...]
     memory_last: int
@@ -201,6 +213,8 @@ class EventSettings:
     kafka: KafkaSettings
     rabbitmq: RabbitmqSettings
     redis_streams: RedisStreamSettings
+    webhooks: Mapping[str, WebhookSettings]
+    """By their names; each is a sink `webhook_NAME`."""
 
 
 @dataclass(frozen=True, slots=True)

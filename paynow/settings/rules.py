@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -197,6 +198,33 @@ def traces_that_are_off_are_meant_to_be(entries: Entries) -> Faults:
             yield ConfigurationFault(entry.origin, f"telemetry.{name}", message)
 
 
+WEBHOOK_NAME = re.compile(r"[a-z0-9_]{1,50}")
+WEBHOOK_SINK = "webhook_"
+
+
+def webhooks_are_sinks(entries: Entries) -> Faults:
+    """A webhook that no sink is named after would be silently off."""
+    sinks, webhooks = entries.get("events.sinks"), entries.under("events", "webhooks")
+    if sinks is None:
+        return
+    for name, keys in webhooks.items():
+        origin = max(keys.values(), key=lambda entry: entry.rank).origin
+        if not WEBHOOK_NAME.fullmatch(name):
+            message = "a webhook's name is 1 to 50 small letters, digits and _"
+            yield ConfigurationFault(origin, f"events.webhooks.{name}", message)
+        elif WEBHOOK_SINK + name not in sinks:
+            message = f"the webhook gets no events; name {WEBHOOK_SINK}{name} in events.sinks"
+            yield ConfigurationFault(origin, f"events.webhooks.{name}", message)
+
+
+def webhooks_are_encrypted(entries: Entries) -> Faults:
+    for name, keys in entries.under("events", "webhooks").items():
+        url, allow_private = keys.get("url"), keys.get("allow_private")
+        if url and allow_private and url.value.startswith("http:") and not allow_private.value:
+            message = f"expected https, or events.webhooks.{name}.allow_private = true for a receiver within a network of your own"
+            yield ConfigurationFault(url.origin, f"events.webhooks.{name}.url", message)
+
+
 RULES = (
     lease_outlives_the_settle,
     attempts_fit_the_deadline,
@@ -209,5 +237,7 @@ RULES = (
     dead_letters_lie_apart,
     tokens_can_be_checked,
     traces_that_are_off_are_meant_to_be,
+    webhooks_are_sinks,
+    webhooks_are_encrypted,
     named_paths_exist,
 )

@@ -15,6 +15,7 @@ from paynow.settings.fields import (
     Choices,
     Duration,
     DurationOrOff,
+    EventTypes,
     FileOrNone,
     FilePath,
     Files,
@@ -43,6 +44,13 @@ TOOL_DEFAULTS: dict[str, Any] = {"attempts": 3, "timeout_ms": 400, "backoff_ms":
 
 AMQP_NAME = r"(?!amq\.)[A-Za-z0-9._-]{1,255}"
 AMQP_NAME_EXPECTED = "up to 255 letters, digits, dots, underscores and hyphens that do not begin with amq."
+
+WEBHOOK_DEFAULTS: dict[str, Any] = {"url": "", "types": ["*"], "timeout_ms": 3000, "in_flight": 10, "allow_private": False}
+"""What a webhook has that its table leaves out; the URL it must not leave out."""
+
+URL = r"https?://(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:[/?][!-\"$-~]*)?"
+NAMED_TABLES = (("agent", "tools"), ("events", "webhooks"))
+"""Tables of tables of which each inner one has a name of its own."""
 
 
 class Section(Schema):
@@ -202,6 +210,14 @@ class RedisStreamsSection(Section):
     timeout_ms = Whole(100, 4000)
 
 
+class WebhookSection(Section):
+    url = Text("a URL that begins with https:// (or http://), without user, password and fragment", URL)
+    types = EventTypes()
+    timeout_ms = Whole(100, 8000)
+    in_flight = Whole(1, 100)
+    allow_private = Switch()
+
+
 class EventsSection(Section):
     sinks = Names()
     memory_last = Whole(1, 100_000)
@@ -211,6 +227,7 @@ class EventsSection(Section):
     kafka = fields.Nested(KafkaSection)
     rabbitmq = fields.Nested(RabbitmqSection)
     redis_streams = fields.Nested(RedisStreamsSection)
+    webhooks = Tables(WebhookSection())
 
 
 class LoggingSection(Section):
@@ -263,5 +280,5 @@ def keys() -> Iterator[tuple[tuple[str, ...], Key]]:
 
 def key_at(path: tuple[str, ...]) -> Key | None:
     """The key at a path; `None` if there is none, or if a plugin alone knows it."""
-    generic = (*path[:2], "*", *path[3:]) if path[:2] == ("agent", "tools") else path
+    generic = (*path[:2], "*", *path[3:]) if path[:2] in NAMED_TABLES else path
     return dict(keys()).get(generic)

@@ -72,6 +72,8 @@ async def test_api_keys_are_taken_beside_tokens_in_either_header(module_service:
     assert await status(module_service, API_KEY) == 200
     async with module_service.client(Authorization=f"Bearer {provider.token(exp=1)}") as client, client.get("/api/payments") as response:
         assert response.status == 200
+    async with module_service.client(**{"X-API-Key": provider.token()}) as client, client.get("/api/payments") as response:
+        assert (response.status, (await response.json())["code"]) == (401, "not_authenticated"), "a token is a bearer's only"
     for wrong in ("pn_" + "a" * 72, "pn_"):
         answered, problem, challenge = await asked(module_service, wrong)
         assert (answered, problem["code"], challenge) == (401, "not_authenticated", 'Bearer realm="paynow"')
@@ -224,8 +226,9 @@ async def test_a_storm_of_unknown_keys_is_one_fetch_at_most(module_service: Runn
     await status(module_service, provider.token())
     before = provider.fetches
     tokens = [provider.token(provider.ec, "ES256", header={"kid": f"unknown-{number}"}) for number in range(100)]
-    answers = await asyncio.gather(*(status(module_service, token) for token in tokens))
-    assert Counter(answers) == {401: 100}
+    for _ in range(2):
+        answers = await asyncio.gather(*(status(module_service, token) for token in tokens))
+        assert Counter(answers) == {401: 100}
     assert provider.fetches - before <= 1
 
 

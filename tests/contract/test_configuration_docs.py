@@ -18,7 +18,7 @@ from paynow.resources import folder
 from paynow.settings import Settings
 from paynow.settings.fields import Key
 from paynow.settings.load import load
-from paynow.settings.schema import SCHEMA, TOOL_DEFAULTS, keys
+from paynow.settings.schema import SCHEMA, TOOL_DEFAULTS, WEBHOOK_DEFAULTS, keys
 from paynow.settings.secret import SECRETS
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ BLOCKS = re.findall(r"^```toml\n(.+?)^```$", DOCUMENTATION, re.MULTILINE | re.DO
 
 def default(path: tuple[str, ...]) -> Any:
     if "*" in path:
-        return TOOL_DEFAULTS[path[-1]]
+        return {"agent": TOOL_DEFAULTS, "events": WEBHOOK_DEFAULTS}[path[0]][path[-1]]
     return reduce(getitem, path, DEFAULTS)
 
 
