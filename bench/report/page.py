@@ -11,6 +11,8 @@ PARTS = {
     "overload": "Overload: twice the maximum",
     "backtest": "Backtest",
     "shadow": "Shadow policies",
+    "events_kafka": "Events into Kafka: a backlog, full load, an outage of a minute with relays killed",
+    "events_rabbitmq": "Events into RabbitMQ: a backlog, full load, an outage of a minute with relays killed",
     "scaling": "What scaling rests on: plain, through PgBouncer, on partitions",
 }
 
