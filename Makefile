@@ -25,8 +25,9 @@ lint: .venv/.installed-test  ## check style and formatting
 bench: .venv/.installed-bench  ## measure PayNow against its rivals; ARGS as in make bench ARGS="soak --minutes 2", --help lists all
 	@exec .venv/bin/python -m bench $(ARGS)
 
-docs: .venv/.installed  ## write the pages that are made by the code: docs/decision-table.md
+docs: .venv/.installed  ## write the pages that are made by the code: docs/decision-table.md, docs/events-schema.md
 	@.venv/bin/paynow policy table > docs/decision-table.new && mv docs/decision-table.new docs/decision-table.md
+	@.venv/bin/paynow events schema --markdown > docs/events-schema.new && mv docs/events-schema.new docs/events-schema.md
 
 clean:  ## remove what was built and installed, never the data in .paynow or the keys in .env
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ import orjson
 from loguru import logger
 
 from paynow.errors import CaseHeld, CaseResolved, InsufficientFunds, NotFound
+from paynow.events.forms import CaseResolvedData, Resolution
 from paynow.ids import new_id
 from paynow.payments.answer import payment_json
 from paynow.plugin_api import Payment
@@ -70,11 +71,12 @@ class CaseWork:
             outcome = await self._cases.work(payment.customer_id, case_id, act, actor, any_holder=any_holder, note=note, label=label)
         return self._told(outcome, payment, act, actor)
 
-    async def _resolve(self, case_id: UUID, resolution: str, actor: str) -> StoredCase:
+    async def _resolve(self, case_id: UUID, resolution: Resolution, actor: str) -> StoredCase:
         async with self._turns.take():
             payment = await self._payment(case_id)
-            data = {**payment_json(payment), "caseId": str(case_id), "resolution": resolution, "resolvedBy": actor}
-            data["reservation"] = "held" if resolution == "approved" else None
+            reservation = "held" if resolution == "approved" else None
+            facts = payment_json(payment)
+            data = CaseResolvedData(**facts, caseId=str(case_id), resolution=resolution, resolvedBy=actor, reservation=reservation)
             event_id = new_id(payment.customer_id)
             outcome = await self._cases.resolve(payment.customer_id, case_id, resolution, actor, self._ttl, event_id, orjson.dumps(data).decode())
         case = self._told(outcome, payment, resolution, actor)

@@ -19,7 +19,7 @@ COMMANDS = {
     "backtest": "Judge recorded decisions by another policy",
     "cases": "Work on reviews",
     "config": "Check and show the configuration",
-    "events": "See where events are, send them again",
+    "events": "See where events are, send them again, show their forms",
     "explain": "Show how a payment was decided",
     "keys": "Create, list and revoke API keys",
     "lists": "Keep the allow and block lists",

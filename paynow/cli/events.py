@@ -11,6 +11,7 @@ import click
 
 from paynow.cli import EXIT_FAULT
 from paynow.cli.common import config_option, json_option, show_json, show_table, with_store
+from paynow.cli.event_schemas import schema
 from paynow.cli.parameters import Moment
 from paynow.clock import rfc3339
 from paynow.errors import PayNowError
@@ -25,7 +26,10 @@ class NoSuchSink(PayNowError):
 
 @click.group()
 def events() -> None:
-    """See where events are, and send them again."""
+    """See where events are, send them again, and show their forms."""
+
+
+events.add_command(schema)
 
 
 @events.command()

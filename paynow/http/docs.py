@@ -1,4 +1,4 @@
-"""The pages that the service serves about itself: the OpenAPI document, the page that renders it, and a page for every error code.
+"""The pages that the service serves about itself: the OpenAPI document and the page that renders it, events, and a page for every error code.
 
 They need no key, ask nothing of any other server, and run no script that is not ours or Swagger UI's. They know nothing of payments.
 """
@@ -21,6 +21,8 @@ from string import Template
 from aiohttp import web
 
 from paynow.errors import NotFound, Refusal, refusals
+from paynow.events import asyncapi as channels
+from paynow.events import schemas as event_schemas
 from paynow.http import examples
 from paynow.http import openapi as description
 
@@ -46,6 +48,16 @@ class File:
 async def openapi(request: web.Request) -> web.Response:
     """`GET /api/openapi.json`."""
     return await _answer(request, _document)
+
+
+async def events_schema(request: web.Request) -> web.Response:
+    """`GET /api/events/schema.json`."""
+    return await _answer(request, _events_schema)
+
+
+async def asyncapi(request: web.Request) -> web.Response:
+    """`GET /api/asyncapi.json`."""
+    return await _answer(request, _asyncapi)
 
 
 async def docs(request: web.Request) -> web.Response:
@@ -96,6 +108,16 @@ def _file(body: bytes, media_type: str, policy: str) -> File:
 @cache
 def _document() -> File:
     return _file(description.as_bytes(), "application/json", ERROR_POLICY)
+
+
+@cache
+def _events_schema() -> File:
+    return _file(event_schemas.as_bytes(), "application/json", ERROR_POLICY)
+
+
+@cache
+def _asyncapi() -> File:
+    return _file(channels.as_bytes(), "application/json", ERROR_POLICY)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import orjson
 
 from paynow.agent import Trace
 from paynow.clock import rfc3339
+from paynow.events.forms import PaymentDecidedData, PaymentFacts
 from paynow.money import to_text
 from paynow.plugin_api import Payment
 from paynow.policy import Reason
@@ -57,7 +58,7 @@ def reservation_held(payment: Payment, until: datetime) -> dict[str, Any]:
     return _reservation(payment_json(payment), until)
 
 
-def _reservation(facts: Mapping[str, str], until: datetime) -> dict[str, Any]:
+def _reservation(facts: PaymentFacts, until: datetime) -> dict[str, Any]:
     return {"status": "held", "amount": facts["amount"], "currency": facts["currency"], "expiresAt": rfc3339(until)}
 
 
@@ -87,24 +88,24 @@ def _finished(decision: Decision, trace: Trace) -> Finished:
         "agentTrace": trace.steps,
         "decidedAt": decided_at,
     }
-    data = {
+    data = PaymentDecidedData(
         **facts,
-        "decision": decision.decision,
-        "reasons": [reason.code for reason in decision.reasons],
-        "degraded": decision.degraded,
-        "policyVersion": decision.policy_version,
-        "caseId": case_id,
-        "decidedAt": decided_at,
-    }
+        decision=decision.decision,
+        reasons=[reason.code for reason in decision.reasons],
+        degraded=decision.degraded,
+        policyVersion=decision.policy_version,
+        caseId=case_id,
+        decidedAt=decided_at,
+    )
     return Finished(orjson.dumps(answer), orjson.dumps(data))
 
 
-def payment_json(payment: Payment) -> dict[str, str]:
+def payment_json(payment: Payment) -> PaymentFacts:
     """The payment's own facts, as events and pages say them."""
-    return {
-        "paymentId": str(payment.payment_id),
-        "customerId": payment.customer_id,
-        "payeeId": payment.payee_id,
-        "amount": to_text(payment.amount_minor, payment.currency),
-        "currency": payment.currency,
-    }
+    return PaymentFacts(
+        paymentId=str(payment.payment_id),
+        customerId=payment.customer_id,
+        payeeId=payment.payee_id,
+        amount=to_text(payment.amount_minor, payment.currency),
+        currency=payment.currency,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import orjson
@@ -13,6 +13,7 @@ from loguru import logger
 
 from paynow.clock import Clock, rfc3339
 from paynow.errors import ConfigurationRefused, OutcomeUnknown, Refusal
+from paynow.events.forms import PolicyBandData, Rollback
 from paynow.ids import new_id
 from paynow.payments.duties import see_to
 from paynow.payments.policy_versions import Compile
@@ -26,11 +27,6 @@ AUTHOR = "paynow policy guard"
 EVENTS = "paynow.policy"
 """Stands for a customer in the events of policies, which have none."""
 LEFT, RETURNED = "paynow.policy.band_left", "paynow.policy.band_returned"
-
-
-Rollback = Literal["done", "not_wanted", "not_an_activation", "late", "none_good", "does_not_fit"]
-"""What became of the way back: done; or not asked for by the settings, not from what was rolled back to or seeded, not so long after the activation,
-with no good policy to return to, or with one that does not fit the tools any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +170,20 @@ class PolicyGuard:
             return "does_not_fit", None
         return "done", good.version
 
-    def _event_data(self, crossing: _Crossing) -> dict[str, object]:
+    def _event_data(self, crossing: _Crossing) -> PolicyBandData:
         seen = crossing.seen
-        return {
-            "policyVersion": seen.version,
-            "activatedAt": rfc3339(seen.activated_at),
-            "windowS": self._window_s,
-            "decisions": seen.decisions,
-            "reviewShare": round(seen.reviews / seen.decisions, 4),
-            "reviewBand": self._settings.review_band,
-            "blockShare": round(seen.blocks / seen.decisions, 4),
-            "blockBand": self._settings.block_band,
-            "rollback": crossing.rollback,
-            "rolledBackTo": crossing.back_to,
-        }
+        return PolicyBandData(
+            policyVersion=seen.version,
+            activatedAt=rfc3339(seen.activated_at),
+            windowS=self._window_s,
+            decisions=seen.decisions,
+            reviewShare=round(seen.reviews / seen.decisions, 4),
+            reviewBand=self._settings.review_band,
+            blockShare=round(seen.blocks / seen.decisions, 4),
+            blockBand=self._settings.block_band,
+            rollback=crossing.rollback,
+            rolledBackTo=crossing.back_to,
+        )
 
 
 def _within(count: int, seen: WatchedPolicy, band: tuple[float, float]) -> bool:

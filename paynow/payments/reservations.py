@@ -10,6 +10,7 @@ import orjson
 from loguru import logger
 
 from paynow.errors import NotFound, NotReserved, ReservationEnded
+from paynow.events.forms import End, ReservationEndedData
 from paynow.ids import new_id
 from paynow.payments.answer import payment_json
 from paynow.plugin_api import Payment
@@ -32,7 +33,7 @@ class Reservations:
     def __init__(self, payments: Payments) -> None:
         self._payments = payments
 
-    async def end(self, payment_id: UUID, wish: str) -> EndedReservation:
+    async def end(self, payment_id: UUID, wish: End) -> EndedReservation:
         """Ends it as wished (`captured` or `released`); asking again gives the same answer.
 
         Raises `NotFound`, `NotReserved`, `ReservationEnded` if it ended the other way, and the store's refusals.
@@ -57,8 +58,8 @@ class Reservations:
             expired += (await self._end(payment, "expired")).outcome == "ended"
         return expired
 
-    async def _end(self, payment: Payment, wish: str) -> ReservationEnd:
-        data = orjson.dumps({**payment_json(payment), "reservation": wish}).decode()
+    async def _end(self, payment: Payment, wish: End) -> ReservationEnd:
+        data = orjson.dumps(ReservationEndedData(**payment_json(payment), reservation=wish)).decode()
         ended = await self._payments.end_reservation(payment, wish, new_id(payment.customer_id), f"paynow.reservation.{wish}", data)
         if ended.outcome == "ended":
             logger.bind(payment_id=payment.payment_id, customer_id=payment.customer_id, state=wish).info("reservation ended")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from commands import paynow
 from database import execute
+from event_forms import faults, strict
 from paynow.payments.policy_guard import AUTHOR
 from service import UNLIMITED, RunningService, audit, body, open_account, running
 from waiting import eventually, eventually_async, meanwhile
@@ -54,6 +55,7 @@ async def seen_events(service: RunningService, told: list[tuple[str, str, str | 
     """Whether the events of policies are these, in this order."""
     async with service.client() as client, client.get("/api/events/recent?limit=200") as answer:
         events = [event for event in (await answer.json())["items"] if event["type"].startswith("paynow.policy.")]
+    assert [faults(strict(), event) for event in events] == [[]] * len(events)
     return [(event["type"], event["subject"], event["data"]["rolledBackTo"]) for event in reversed(events)] == told
 
 

@@ -13,7 +13,7 @@ from paynow.http import openapi
 from paynow.http.routing import ROUTES, Route
 from paynow.http.server import HANDLERS, handler_of
 
-OPEN = {"openapi", "docs", "docs_asset", "error_page", "healthz", "readyz"}
+OPEN = {"openapi", "events_schema", "asyncapi", "docs", "docs_asset", "error_page", "healthz", "readyz"}
 ALL = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
 
 

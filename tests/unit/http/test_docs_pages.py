@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient
 
 from paynow import errors
 from paynow.errors import Refusal
+from paynow.events import asyncapi, schemas
 from paynow.http import docs, examples, middlewares, openapi
 from paynow.http.routing import ROUTES
 
@@ -70,13 +71,26 @@ async def get(pages: Client, path: str) -> tuple[str, Any]:
         return await response.text(), response
 
 
-async def test_the_document_is_served_as_it_is(pages: Client) -> None:
-    text, response = await get(pages, "/api/openapi.json")
+@pytest.mark.parametrize(
+    ("path", "document"), [("/api/openapi.json", openapi), ("/api/events/schema.json", schemas), ("/api/asyncapi.json", asyncapi)]
+)
+async def test_the_documents_are_served_as_they_are(pages: Client, path: str, document: Any) -> None:
+    text, response = await get(pages, path)
     assert response.content_type == "application/json"
-    assert orjson.loads(text) == openapi.document()
+    assert orjson.loads(text) == orjson.loads(document.as_bytes())
 
 
-@pytest.mark.parametrize("path", ["/api/openapi.json", "/docs", "/docs/errors/not_found", *(f"/docs/assets/{name}" for name in FILES)])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/openapi.json",
+        "/api/events/schema.json",
+        "/api/asyncapi.json",
+        "/docs",
+        "/docs/errors/not_found",
+        *(f"/docs/assets/{name}" for name in FILES),
+    ],
+)
 async def test_everything_is_served_strictly_and_can_be_kept(pages: Client, path: str) -> None:
     _, first = await get(pages, path)
     assert first.status == 200
