@@ -69,6 +69,7 @@ def kafka() -> Iterator[Broker]:
             "PAYNOW_EVENTS__KAFKA__REPLICATION_FACTOR": "1",
         }
         try:
+            server.start()
             yield Broker("kafka", environ, server.stop, server.start, lambda count: _told([r.value for r in asyncio.run(records_in(server, TOPIC))]))
         finally:
             server.stop()
@@ -77,13 +78,14 @@ def kafka() -> Iterator[Broker]:
 @contextmanager
 def rabbitmq() -> Iterator[Broker]:
     """RabbitMQ, one node, one durable queue."""
-    from servers.processes import private_folder
+    from servers.processes import UNPRIVILEGED, private_folder
     from servers.rabbitmq import RabbitmqServer
 
-    with private_folder("rabbitmq") as folder:
+    with private_folder("rabbitmq", user=UNPRIVILEGED) as folder:
         server = RabbitmqServer(folder)
         names = {f"PAYNOW_EVENTS__RABBITMQ__{key}": f"{TOPIC}.{key}" for key in ("EXCHANGE", "QUEUES", "DEAD_LETTER_EXCHANGE", "DEAD_LETTER_QUEUE")}
         try:
+            server.start()
             read = lambda count: asyncio.run(_consumed(server.url, f"{TOPIC}.QUEUES", count))  # noqa: E731
             yield Broker("rabbitmq", {"AMQP_URL": server.url, **names}, server.stop, server.start, read)
         finally:

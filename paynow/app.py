@@ -176,8 +176,8 @@ def make_relay(assembly: Assembly, store: Store, metrics: Metrics, clock: Clock,
 
 
 @asynccontextmanager
-async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
-    """Relays for as long as it lasts, in a process that serves nothing."""
+async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Relays for as long as it lasts, in a process that serves nothing; the task that does it ends before only by a fault."""
     asyncio.get_running_loop().set_exception_handler(loop_exception_handler)
     metrics = Metrics()
     spans, deliver_spans = traces(assembly, metrics)
@@ -185,7 +185,7 @@ async def relay_alone(assembly: Assembly, dsn: str) -> AsyncIterator[None]:
     relay = make_relay(assembly, store, metrics, Clock(), spans)
     running = asyncio.create_task(relay.run(), name="relay")
     try:
-        yield
+        yield running
     finally:
         await relay.stop(assembly.settings.server.shutdown_grace_s)
         await asyncio.wait([running])

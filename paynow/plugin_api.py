@@ -283,10 +283,23 @@ class DeliveryRefused(Exception):
     """A sink refuses an event for good: it goes to the dead letters instead of being tried again."""
 
 
+class TryLater(Exception):
+    """Why an event of a `DeliveryFailed` was not delivered, by a receiver that may have said when to come again.
+
+    `retry_after_s` are the seconds that it wants to be left alone for; more than a day counts as a day, and 0 is nothing said.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class DeliveryFailed(Exception):
     """Of a batch, a sink without order could not deliver these events (by their ids, with what went wrong) and delivered all others.
 
-    They are tried again by themselves, later; those whose error is a `DeliveryRefused` go to the dead letters.
+    They are tried again by themselves, later, those whose error is a `TryLater` not before it says; those whose error is a `DeliveryRefused` go to
+    the dead letters.
+    Errors that say `tried = False`, because the time was over before, let the next batch be smaller.
     """
 
     def __init__(self, errors: Mapping[str, Exception]) -> None:
@@ -302,6 +315,7 @@ class EventSink(Protocol):
     """Where events go. Delivery is at least once, under a stable event id, a customer's events in their sequence.
 
     A sink may say `ordered = False`: an event that failed then holds back no other, and it may raise `DeliveryFailed`.
+    It may have a method `wants(event_type)`: events of other types are passed over.
     """
 
     name: str

@@ -12,6 +12,8 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -19,7 +21,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone, hookimpl
+from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone, TryLater, hookimpl
 
 CONTENT_TYPE = "application/cloudevents+json"
 ENDS_WITHIN_S = 9.0
@@ -28,6 +30,9 @@ SECRET_PREFIX = "whsec_"
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 """Of Standard Webhooks."""
 GONE, TOO_LARGE = 410, 413
+MAY_SAY_WHEN = (429, 503)
+"""Too many requests, and not available: answers whose `Retry-After` is heeded."""
+RETRY_AFTER_MAX_S = 86_400.0
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 """All IPv6 addresses that are given out to the public (RFC 4291), so neither mapped IPv4 (::ffff:0:0/96) nor NAT64 (64:ff9b::/96)."""
@@ -39,12 +44,14 @@ class NoAnswer(Exception):
     """There was none: the text says why."""
 
 
-class StatusRefused(Exception):
+class StatusRefused(TryLater):
     """An answer, but not one that says that the event was taken; the text is its status."""
 
 
 class NotTried(Exception):
     """The events before this one took all the time that a delivery has."""
+
+    tried = False
 
 
 class AddressRefused(OSError):
@@ -66,7 +73,7 @@ class WebhookSink:
         self._session: aiohttp.ClientSession | None = None
 
     async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
-        wanted = [event for event in events if self._wants(event["type"])]
+        wanted = [event for event in events if self.wants(event["type"])]
         last_begin_s = asyncio.get_running_loop().time() + ENDS_WITHIN_S - self._timeout_s
         errors: dict[str, Exception] = {}
         queue = iter(wanted)
@@ -83,7 +90,8 @@ class WebhookSink:
         if self._session is not None:
             await self._session.close()
 
-    def _wants(self, event_type: str) -> bool:
+    def wants(self, event_type: str) -> bool:
+        """Whether the endpoint is to get events of this type."""
         return any(event_type == wanted or (wanted[-1] == "*" and event_type.startswith(wanted[:-1])) for wanted in self._settings.types)
 
     async def _send(self, queue: Iterator[Mapping[str, Any]], last_begin_s: float, errors: dict[str, Exception]) -> None:
@@ -102,7 +110,7 @@ class WebhookSink:
         body = orjson.dumps(event)
         try:
             async with self._connected().post(self._url, data=body, headers=self._headers(event["id"], body), allow_redirects=False) as answer:
-                status = answer.status
+                status, retry_after = answer.status, answer.headers.get("retry-after", "")
         except TimeoutError:
             raise NoAnswer(f"none within {self._settings.timeout_ms} ms") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -112,7 +120,7 @@ class WebhookSink:
         if status == TOO_LARGE:
             raise DeliveryRefused(str(TOO_LARGE))
         if not 200 <= status < 300:
-            raise StatusRefused(str(status))
+            raise StatusRefused(str(status), retry_after_s=retry_after_s(retry_after) if status in MAY_SAY_WHEN else 0.0)
 
     def _headers(self, event_id: str, body: bytes) -> dict[str, str]:
         timestamp = str(int(time.time()))
@@ -144,31 +152,46 @@ def signature(secret: bytes, event_id: str, timestamp: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()}"
 
 
-def signing_secrets(text: str | None) -> tuple[bytes, ...]:
-    """The secrets of `WEBHOOK_SECRET`. Raises `ValueError`, which repeats nothing of them."""
+def signing_secrets(secrets: Any, webhook: str) -> tuple[bytes, ...]:
+    """A webhook's own secrets (`WEBHOOK_SECRET_NAME`), or those of all (`WEBHOOK_SECRET`). Raises `ValueError`, which repeats nothing of them."""
+    own = f"WEBHOOK_SECRET_{webhook.upper()}"
+    has_own = webhook in secrets.webhook_secrets
+    name, text = (own, secrets.webhook_secrets[webhook]) if has_own else ("WEBHOOK_SECRET", secrets.webhook_secret)
     if text is None:
-        raise ValueError("webhooks need WEBHOOK_SECRET, which is not set")
-    secrets = tuple(_secret(word) for word in re.split(r"[\s,]+", text) if word)
-    if not secrets:
-        raise ValueError("WEBHOOK_SECRET: expected a secret")
-    return secrets
+        raise ValueError(f"the webhook {webhook} needs {own} or WEBHOOK_SECRET, neither is set")
+    found = tuple(_secret(name, word) for word in re.split(r"[\s,]+", text) if word)
+    if not found:
+        raise ValueError(f"{name}: expected a secret")
+    return found
 
 
-def _secret(word: str) -> bytes:
+def _secret(name: str, word: str) -> bytes:
     try:
         secret = base64.b64decode(word.removeprefix(SECRET_PREFIX), validate=True) if word.startswith(SECRET_PREFIX) else b""
     except (binascii.Error, ValueError):
         secret = b""
     if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
         expected = f"{SECRET_PREFIX} and then {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes in base64"
-        raise ValueError(f"WEBHOOK_SECRET: expected {expected}; several with a space or comma between them")
+        raise ValueError(f"{name}: expected {expected}; several with a space or comma between them")
     return secret
+
+
+def retry_after_s(text: str) -> float:
+    """The seconds that a `Retry-After` stands for, in either form (RFC 9110), up to a day; 0 if it is in the past or cannot be read."""
+    if text.isascii() and text.isdigit():
+        return min(float(text), RETRY_AFTER_MAX_S)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return 0.0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(moment.timestamp() - time.time(), 0.0), RETRY_AFTER_MAX_S)
 
 
 def is_public(address: str) -> bool:
     """Whether anybody may have this IP address: not this machine, nor a network of its own, nor a group, nor one that leads to another."""
     ip = ip_address(address)
-    if not ip.is_global or ip.is_multicast or ip.is_reserved or any(ip in network for network in SPECIAL):
+    if not ip.is_global or ip.is_multicast or any(ip in network for network in SPECIAL):
         return False
     return isinstance(ip, IPv4Address) or ip in GLOBAL_UNICAST
 
@@ -204,5 +227,4 @@ def _cause(error: BaseException) -> str:
 @hookimpl
 def paynow_register_event_sinks(settings) -> Sequence[EventSink]:
     webhooks = settings.events.webhooks
-    secrets = signing_secrets(settings.secrets.webhook_secret) if webhooks else ()
-    return [WebhookSink(name, webhook, secrets) for name, webhook in webhooks.items()]
+    return [WebhookSink(name, webhook, signing_secrets(settings.secrets, name)) for name, webhook in webhooks.items()]

@@ -52,8 +52,10 @@ def expected(events: Iterable[Event]) -> Held:
 
 
 def held(database: Path) -> Held:
-    """What the consumer's database holds."""
+    """What the consumer's database holds; nothing before it has made its tables."""
     with closing(sqlite3.connect(database)) as connection:
+        if not connection.execute("select 1 from sqlite_master where name = 'captured'").fetchall():
+            return 0, {}, {}
         ((seen,),) = connection.execute("select count(*) from seen")
         captured = connection.execute("select currency, amount from captured").fetchall()
         return (

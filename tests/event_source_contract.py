@@ -38,7 +38,7 @@ class EventSourceContract:
 
     @pytest.fixture
     async def source_begun(self, source: EventSource) -> EventSource:
-        await source.share(LIVES_S)
+        await source.share([SINK], LIVES_S)
         await source.begin(SINK)
         return source
 
@@ -153,13 +153,13 @@ class EventSourceContract:
         assert [*await source_begun.pending(SINK, 10), *await source_begun.due(SINK, 10)] == []
 
     async def test_relays_share_the_partitions(self, source_begun: EventSource, other: Other, put: Put) -> None:
-        assert (await source_begun.share(LIVES_S)).held == tuple(range(16))
+        assert (await source_begun.share([SINK], LIVES_S)).held == tuple(range(16))
         second = other()
-        assert await second.share(LIVES_S) == ((), ())
-        share = await source_begun.share(LIVES_S)
+        assert (await second.share([SINK], LIVES_S)).held == ()
+        share = await source_begun.share([SINK], LIVES_S)
         assert share.surplus == tuple(range(8, 16))
         await source_begun.leave(share.surplus)
-        assert await second.share(LIVES_S) == (tuple(range(8, 16)), ())
+        assert await second.share([SINK], LIVES_S) == (tuple(range(8, 16)), (), False)
         for number in range(40):
             await put(an_event(f"c_{number}"))
         assert await source_begun.log(100) + await second.log(100) == 40
@@ -168,19 +168,30 @@ class EventSourceContract:
         assert {event.partition < 8 for event in theirs} == {False}
         assert len(mine) + len(theirs) == 40
 
+    async def test_a_relay_takes_no_more_than_its_share_of_what_is_free(self, source_begun: EventSource, other: Other) -> None:
+        await source_begun.leave(range(16))
+        assert len((await other().share([SINK], LIVES_S)).held) == 8
+
+    async def test_a_relay_hears_of_others_that_serve_other_sinks(self, source_begun: EventSource, other: Other) -> None:
+        await other().share([SINK, "webhook"], LIVES_S)
+        assert (await source_begun.share([SINK], LIVES_S)).others_differ
+        assert not (await source_begun.share(["webhook", SINK], LIVES_S)).others_differ
+
     async def test_a_relay_that_ends_leaves_everything_to_the_others(self, source_begun: EventSource, other: Other) -> None:
         second = other()
-        await second.share(LIVES_S)
+        await second.share([SINK], LIVES_S)
         await source_begun.leave(None)
-        assert (await second.share(LIVES_S)).held == tuple(range(16))
+        assert (await second.share([SINK], LIVES_S)).held == tuple(range(16))
 
     async def test_a_relay_that_says_nothing_has_died(self, source_begun: EventSource, other: Other, put: Put) -> None:
-        await source_begun.share(0.0)
+        await put(an_event("c_9"))
+        await source_begun.share([SINK], 0.0)
+        assert await source_begun.log(10) == 0
         second = other()
-        assert (await second.share(LIVES_S)).held == tuple(range(16))
+        assert (await second.share([SINK], LIVES_S)).held == tuple(range(16))
         await put(an_event())
         assert await source_begun.log(10) == 0
-        assert await second.log(10) == 1
+        assert await second.log(10) == 2
         assert await source_begun.pending(SINK, 10) == []
 
     async def test_old_events_are_forgotten_when_every_sink_has_them(self, source_begun: EventSource, put: Put) -> None:

@@ -116,6 +116,16 @@ def enable(sink: str, config_file: Path | None) -> None:
     click.echo(f"{sink} gets its events again, beginning with those that wait")
 
 
+@events.command()
+@sink_argument
+@config_option
+def forget(sink: str, config_file: Path | None) -> None:
+    """Forget SINK, which is served no more, with what it was to get. Its dead letters stay."""
+    if not with_store(config_file, lambda store: store.events.forget_sink(sink)):
+        raise NoSuchSink(f"no relay ever served a sink {sink!r}")
+    click.echo(f"{sink} is forgotten")
+
+
 def _letter_json(letter: DeadLetter) -> dict[str, object]:
     return {
         "sink": letter.sink,

@@ -36,7 +36,11 @@ async def _relay(assembly: Assembly, dsn: str) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with relay_alone(assembly, dsn):
+    async with relay_alone(assembly, dsn) as relaying:
         logger.bind(sinks=list(assembly.plugins.sinks)).info("relaying")
-        await stopping.wait()
+        told = asyncio.create_task(stopping.wait())
+        await asyncio.wait({told, relaying}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if relaying.done():
+            relaying.result()
     logger.info("stopped")

@@ -17,7 +17,7 @@ from paynow.events.envelope import envelope
 from paynow.events.pace import RETRY_WAITS_S, backoff_s, retry_wait_s, until
 from paynow.events.source import EventSource
 from paynow.observability.spans import Publishing, untraced
-from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone
+from paynow.plugin_api import DeliveryFailed, DeliveryRefused, EventSink, SinkGone, TryLater
 from paynow.store.records import StoredEvent
 
 BATCH_EVENTS_MAX = 500
@@ -29,6 +29,8 @@ STORE_BACKOFF_FIRST_S = 0.2
 STORE_BACKOFF_MAX_S = 5.0
 LOOK_EVERY_S = 1.0
 """So often a lane looks for events that nobody woke it for: those that are due to be tried again, those of partitions that came to its relay."""
+OUTAGE_RETRY_S = 3_600.0
+"""So often an event is tried whose last try is over while its sink takes nothing."""
 WHOLE_FAILURES_MAX = 3
 """So often a batch of which nothing was delivered counts as an outage of a sink without order, before its events are let to their own retries."""
 ERROR_LENGTH_MAX = 500
@@ -74,6 +76,7 @@ class Lane:
         self.name = sink.name
         self._ordered = getattr(sink, "ordered", True)
         self._sink = sink
+        self._wants: Callable[[str], bool] = getattr(sink, "wants", lambda event_type: True)
         self._source = source
         self._metrics = metrics
         self._clock = clock
@@ -154,9 +157,12 @@ class Lane:
     async def _hand_over(self, events: Sequence[StoredEvent]) -> None:
         if not events:
             return
+        wanted = [event for event in events if self._wants(event.type)]
         try:
-            await self._deliver(events)
-            self._failures = 0
+            if wanted:
+                await self._deliver(wanted)
+                self._failures = 0
+            self._untold.delivered += [event for event in events if not self._wants(event.type)]
             self._batch_events = min(BATCH_EVENTS_MAX, self._batch_events * 2)
         finally:
             await self._tell()
@@ -204,24 +210,28 @@ class Lane:
         errors = [failed.errors.get(str(event.event_id)) for event in events]
         self._took([event for event, error in zip(events, errors, strict=True) if error is None])
         outage = events[0].retry_id is None and all(error is not None and not isinstance(error, DeliveryRefused) for error in errors)
-        if outage and self._failures < WHOLE_FAILURES_MAX:
+        if outage and self._failures < WHOLE_FAILURES_MAX and not any(map(_asked_s, errors)):
             raise _Failed(type(errors[0]).__name__)
         for event, error in zip(events, errors, strict=True):
             if error is not None:
                 self._let_to_itself(event, error)
         if outage:
             raise _Failed(type(errors[0]).__name__)
+        tried = [getattr(error, "tried", True) for error in errors]
+        if not all(tried):
+            self._batch_events = min(self._batch_events, max(2, sum(tried) // 2))  # twice as many are handed over next
         self._metrics.delivery_failed(self.name)
         logger.bind(sink=self.name, rows=len(failed.errors)).warning("events were not delivered, each is tried again later")
 
     def _let_to_itself(self, event: StoredEvent, error: Exception) -> None:
-        wait_s = retry_wait_s(event.attempts + 1, self._jitter)
+        tried = getattr(error, "tried", True)
+        wait_s = retry_wait_s(event.attempts + 1 if tried else 1, self._jitter)
         if wait_s is None and self._clock.monotonic() - self._took_at_s > RETRY_WAITS_S[-1]:  # an outage loses nothing, however long it lasts
-            wait_s = RETRY_WAITS_S[-1]
+            wait_s = OUTAGE_RETRY_S
         if wait_s is None or isinstance(error, DeliveryRefused):
             self._refused(event, error)
         else:
-            self._untold.later.append((event, wait_s))
+            self._untold.later.append((event, max(wait_s, _asked_s(error))))
 
     def _took(self, events: Sequence[StoredEvent]) -> None:
         if events:
@@ -269,6 +279,12 @@ async def _caught(call: Callable[[], Awaitable[None]]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
+
+
+def _asked_s(error: Exception | None) -> float:
+    """For how many seconds a receiver asked to be left alone, up to the longest wait there is."""
+    asked_s = error.retry_after_s if isinstance(error, TryLater) else 0.0
+    return min(asked_s, RETRY_WAITS_S[-1]) if asked_s > 0 else 0.0
 
 
 def _told(error: Exception) -> str:

@@ -61,6 +61,8 @@ class Relay:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._held: tuple[int, ...] = ()
+        self._others_differ = False
+        self._forget_events = FORGET_EVENTS_MAX
         self._lanes = [Lane(sink, source, metrics, clock=clock, jitter=jitter, deliver_max_s=deliver_max_s, publishing=publishing) for sink in sinks]
         self._work: asyncio.Task[None] | None = None
 
@@ -108,7 +110,10 @@ class Relay:
             await until(self._stopping, SHARE_EVERY_S, self._clock)
 
     async def _share(self) -> None:
-        share = await self._source.share(LIVES_S)
+        share = await self._source.share([lane.name for lane in self._lanes], LIVES_S)
+        if share.others_differ and not self._others_differ:
+            logger.bind(sinks=[lane.name for lane in self._lanes]).error("another relay serves other sinks")
+        self._others_differ = share.others_differ
         if share.surplus:
             await asyncio.gather(*(lane.pause(LEAVE_WITHIN_S) for lane in self._lanes))
             try:
@@ -134,10 +139,22 @@ class Relay:
     async def _keep_tidy(self) -> None:
         while not self._stopping.is_set():
             await until(self._stopping, TIDY_EVERY_S, self._clock)
-            for lane in self._lanes:
-                await self._once(lambda lane=lane: self._source.begin(lane.name))
-            while not self._stopping.is_set() and await self._once(lambda: self._source.forget(self._keep_s, FORGET_EVENTS_MAX)):
-                pass
+            await self._once(self._tidy)
+
+    async def _tidy(self) -> None:
+        """First that the sinks are served: of one that is only down nothing is forgotten."""
+        for lane in self._lanes:
+            await self._source.begin(lane.name)
+        while not self._stopping.is_set() and await self._forget():
+            pass
+
+    async def _forget(self) -> int:
+        """Less at a time after each failure, so that what takes too long is not tried for ever."""
+        at_most = self._forget_events
+        self._forget_events = max(1, at_most // 2)
+        forgotten = await self._source.forget(self._keep_s, at_most)
+        self._forget_events = min(FORGET_EVENTS_MAX, at_most * 2)
+        return forgotten
 
     def _wake_lanes(self) -> None:
         for lane in self._lanes:

@@ -15,8 +15,8 @@ class EventSource(Protocol):
     An event is `fresh`, or is one that the sink gets by itself (`StoredEvent.retry_id`); methods take both.
     """
 
-    async def share(self, lives_s: float) -> RelayShare:
-        """Says that this relay lives for so many seconds, and takes its share of the partitions."""
+    async def share(self, sinks: Sequence[str], lives_s: float) -> RelayShare:
+        """Says that this relay lives for so many seconds and serves these sinks, and takes its share of the partitions."""
 
     async def leave(self, partitions: Sequence[int] | None) -> None:
         """Leaves partitions to other relays; None: all of them, because this relay ends."""

@@ -110,6 +110,8 @@ def shown(entries: Entries, secret_origins: Mapping[str, str]) -> Iterator[Value
         yield Value(".".join(path), _text(path, entry), entry.origin)
     for name in SECRETS:
         yield Value(name, "set" if name in secret_origins else "not set", secret_origins.get(name, "nowhere"))
+    for name in sorted(secret_origins.keys() - set(SECRETS)):
+        yield Value(name, "set", secret_origins[name])
 
 
 def _place(path: KeyPath) -> tuple[Any, ...]:

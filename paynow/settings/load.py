@@ -12,7 +12,7 @@ from paynow.settings.build import Value, build, shown
 from paynow.settings.entries import merged, with_defaults_of_webhooks, with_tools_of_the_plan
 from paynow.settings.layers import Layer, toml_layer
 from paynow.settings.model import Settings
-from paynow.settings.rules import broken_rules, the_way_to_the_database_is_whole
+from paynow.settings.rules import broken_rules, secrets_of_webhooks_are_used, the_way_to_the_database_is_whole
 from paynow.settings.secret import read_secrets, refuse_secrets
 from paynow.settings.variables import Variable, from_dotenv, from_environment, from_options, settings_among, spellings, variable_layer
 
@@ -54,6 +54,7 @@ def load(config_file: Path | None, environ: Mapping[str, str], *, dotenv: Path |
     with_tools_of_the_plan(entries)
     with_defaults_of_webhooks(entries)
     faults += [*broken_rules(entries), *the_way_to_the_database_is_whole(entries, secrets, secret_origins)]
+    faults += secrets_of_webhooks_are_used(entries, secrets, secret_origins)
     if faults:
         raise ConfigurationRefused(faults)
     return Loaded(build(entries, secrets), tuple(shown(entries, secret_origins)))

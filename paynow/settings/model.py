@@ -248,6 +248,8 @@ class Secrets:
     kafka_username: str | None = field(default=None, repr=False)
     kafka_password: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
+    webhook_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those of webhooks that have their own, by the webhooks' names."""
     log_hash_key: str | None = field(default=None, repr=False)
     otel_exporter_otlp_headers: str | None = field(default=None, repr=False)
 

@@ -12,6 +12,7 @@ from paynow.errors import ConfigurationFault
 from paynow.settings.entries import Entries
 from paynow.settings.model import Secrets
 from paynow.settings.notation import did_you_mean
+from paynow.settings.secret import OF_WEBHOOK
 
 Faults = Iterator[ConfigurationFault]
 
@@ -184,6 +185,13 @@ def the_way_to_the_database_is_whole(entries: Entries, secrets: Secrets, origins
             if getattr(secrets, name.lower()) is None:
                 message = f"{name} has to be set with a pooler: DATABASE_URL leads to it, DATABASE_DIRECT_URL past it to PostgreSQL itself"
                 yield entries.fault(message, ("database", "pooler"))
+
+
+def secrets_of_webhooks_are_used(entries: Entries, secrets: Secrets, origins: Mapping[str, str]) -> Faults:
+    webhooks = tuple(entries.under("events", "webhooks"))
+    for name in secrets.webhook_secrets:
+        if name not in webhooks:
+            yield ConfigurationFault(origins[f"{OF_WEBHOOK}{name.upper()}"], "", f"there is no webhook {name}; {did_you_mean(name, webhooks)}")
 
 
 def traces_that_are_off_are_meant_to_be(entries: Entries) -> Faults:

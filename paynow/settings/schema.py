@@ -223,7 +223,7 @@ class EventsSection(Section):
     memory_last = Whole(1, 100_000)
     poll_ms = Whole(10, 60_000)
     relay = Switch()
-    keep = Duration("1m", "3650d")
+    keep = Duration("10m", "3650d")
     kafka = fields.Nested(KafkaSection)
     rabbitmq = fields.Nested(RabbitmqSection)
     redis_streams = fields.Nested(RedisStreamsSection)

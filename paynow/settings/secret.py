@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 
 from paynow.errors import ConfigurationFault
 from paynow.settings.layers import KeyPath, Layer
 from paynow.settings.model import Secrets
 from paynow.settings.variables import Variable
 
-SECRETS = tuple(field.name.upper() for field in fields(Secrets))
+SECRETS = tuple(field.name.upper() for field in fields(Secrets) if field.name != "webhook_secrets")
+OF_WEBHOOK = "WEBHOOK_SECRET_"
+"""Begins the names of secrets that one webhook has for itself: `WEBHOOK_SECRET_CRM`."""
 FILE = "_FILE"
 SECRET_BYTES_MAX = 65_536
 
@@ -21,7 +24,7 @@ def refuse_secrets(layer: Layer, faults: list[ConfigurationFault]) -> None:
     What a plugin calls its own settings is its own affair.
     """
     for path in list(_paths(layer.tree)):
-        name = next((name for name in _names(path) if name in SECRETS), None)
+        name = next((name for name in _names(path) if name in SECRETS or name.startswith(OF_WEBHOOK)), None)
         if name and path[:2] != ("plugins", "settings"):
             message = f"{name} is a secret: set {name} or {name}{FILE} in the environment or in .env, never among the settings"
             faults.append(ConfigurationFault(layer.origin(path), ".".join(path), message))
@@ -45,7 +48,7 @@ def read_secrets(sources: Sequence[Mapping[str, Variable]], faults: list[Configu
     """The secrets, and where each that is set was found. The first source that names one, in either form, hides the others."""
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
-    for name in SECRETS:
+    for name in (*SECRETS, *_of_webhooks(sources)):
         source = next((source for source in sources if name in source or name + FILE in source), {})
         given, file = source.get(name), source.get(name + FILE)
         found = given or file
@@ -54,11 +57,17 @@ def read_secrets(sources: Sequence[Mapping[str, Variable]], faults: list[Configu
         try:
             if given and file:
                 raise ValueError(f"expected {name} or {name}{FILE}, not both")
-            values[name.lower()] = _usable(given.text if given else _content(found))
+            values[name] = _usable(given.text if given else _content(found))
             origins[name] = found.origin
         except ValueError as error:
             faults.append(ConfigurationFault(found.origin, name, str(error)))
-    return Secrets(**values), origins
+    own = {name.removeprefix(OF_WEBHOOK).lower(): value for name, value in values.items() if name not in SECRETS}
+    return Secrets(**{name.lower(): value for name, value in values.items() if name in SECRETS}, webhook_secrets=MappingProxyType(own)), origins
+
+
+def _of_webhooks(sources: Sequence[Mapping[str, Variable]]) -> list[str]:
+    named = {name.removesuffix(FILE) for source in sources for name in source if name.startswith(OF_WEBHOOK)}
+    return sorted(name for name in named if name.startswith(OF_WEBHOOK))
 
 
 def _content(variable: Variable) -> str:

@@ -12,6 +12,10 @@ import orjson
 from paynow.store.pool import Pool
 from paynow.store.records import DeadLetter, RelayShare, SinkBehind, StoredEvent
 
+PARTITIONS = 16
+AT_ONCE = 5_000
+"""Events that one statement looks at: each is short, however many there are."""
+
 
 class EventLog:
     """The events as one relay sees them, whose id it carries, and as people look into them. Every method raises the pool's refusals."""
@@ -23,9 +27,10 @@ class EventLog:
 
     # ------------------------------------------------------------ for the relay: `paynow.events.EventSource`
 
-    async def share(self, lives_s: float) -> RelayShare:
-        rows = await self._call("share_events", self._relay_id, lives_s)
-        return RelayShare(tuple(partition for partition, _ in rows), tuple(partition for partition, surplus in rows if surplus))
+    async def share(self, sinks: Sequence[str], lives_s: float) -> RelayShare:
+        rows = await self._call("share_events", self._relay_id, sorted(sinks), lives_s)
+        held, surplus = [partition for partition, _, _ in rows], [partition for partition, surplus, _ in rows if surplus]
+        return RelayShare(tuple(held), tuple(surplus), any(differ for _, _, differ in rows))
 
     async def leave(self, partitions: Sequence[int] | None) -> None:
         await self._call("leave_events", self._relay_id, None if partitions is None else list(partitions))
@@ -74,7 +79,7 @@ class EventLog:
     # ------------------------------------------------------------ for people
 
     async def waiting(self) -> tuple[int, float]:
-        """How many events wait for a relay to see them (at most 100,000 are counted), and how many seconds the oldest has."""
+        """How many events wait for a relay to see them (at most 10,000 are counted), and how many seconds the oldest has."""
         rows = await self._read("outbox_lag")
         return rows[0][0], rows[0][1]
 
@@ -90,11 +95,24 @@ class EventLog:
     async def redeliver(self, sink: str, event_ids: Sequence[UUID] | None) -> int:
         """Lets the sink have its dead letters again, all of them or these, and says how many those are."""
         ids = None if event_ids is None else [str(event_id) for event_id in event_ids]
-        return (await self._call("redeliver_events", sink, ids))[0][0]
+        count = 0
+        while taken := (await self._call("redeliver_events", sink, ids, AT_ONCE))[0][0]:
+            count += taken
+        return count
 
     async def replay(self, sink: str, since: datetime, until: datetime) -> int:
         """Lets the sink have again all logged events that occurred in a time, and says how many those are."""
-        return (await self._call("replay_events", sink, since, until))[0][0]
+        count = 0
+        for partition in range(PARTITIONS):
+            looked_to: int | None = 0
+            while looked_to is not None:
+                ((looked_to, events),) = await self._call("replay_events", sink, since, until, partition, looked_to, AT_ONCE)
+                count += events
+        return count
+
+    async def forget_sink(self, sink: str) -> bool:
+        """Forgets a sink that is served no more; its dead letters stay. Whether there was one."""
+        return (await self._call("forget_sink", sink))[0][0]
 
     async def enable(self, sink: str) -> bool:
         """Lets the sink have its events again; whether there is such a sink."""

@@ -308,16 +308,17 @@ class StoredEvent:
 
 
 class RelayShare(NamedTuple):
-    """The partitions that a relay has, and those of them that it should give up because others have fewer."""
+    """The partitions that a relay has, those of them that it should give up because others have fewer, and whether others serve other sinks."""
 
     held: tuple[int, ...]
     surplus: tuple[int, ...]
+    others_differ: bool = False
 
 
 class SinkBehind(NamedTuple):
     """How far a sink is behind: events that it lacks, the age of the oldest in seconds, those that it gets by themselves later, its dead letters.
 
-    No more than 100,000 are counted of the last two, and of events that no relay has seen yet.
+    No more than 10,000 are counted of the last two, and of events that no relay has seen yet.
     """
 
     sink: str

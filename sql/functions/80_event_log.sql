@@ -7,9 +7,10 @@ create or replace function event_partition(p_customer text) returns smallint lan
     select (get_byte(sha256(p_customer::bytea), 0) >> 4)::smallint
 $$;
 
--- Says that a relay lives, and gives it its share of the partitions as others leave them. `surplus` are those that it should give up, because
--- relays have come that have fewer.
-create or replace function share_events(p_relay uuid, p_lease_s double precision) returns table (partition smallint, surplus boolean)
+-- Says that a relay lives and which sinks (in order of their names) it serves, and gives it its share of the partitions as others leave them. `surplus` are those that it should give up, because
+-- relays have come that have fewer. Relays that serve other sinks leave those of this one without the events of their partitions.
+create or replace function share_events(p_relay uuid, p_sinks text[], p_lease_s double precision)
+    returns table (partition smallint, surplus boolean, others_differ boolean)
     language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -19,8 +20,8 @@ begin
     perform require_read_committed();
     perform set_config('synchronous_commit', 'off', true);
     perform pg_advisory_xact_lock(hashtext('event_relays'), 0);
-    insert into event_relays (relay_id, lives_until) values (p_relay, until)
-    on conflict (relay_id) do update set lives_until = excluded.lives_until;
+    insert into event_relays (relay_id, sinks, lives_until) values (p_relay, p_sinks, until)
+    on conflict (relay_id) do update set sinks = excluded.sinks, lives_until = excluded.lives_until;
     delete from event_relays where lives_until < clock_timestamp() and relay_id <> p_relay;
     select ceil(16.0 / count(*)) into share from event_relays;
     update event_partitions set held_until = until where relay_id = p_relay;
@@ -30,7 +31,8 @@ begin
         limit greatest(0, share - (select count(*) from event_partitions where relay_id = p_relay))
     );
     return query
-        select p.partition, row_number() over (order by p.partition) > share from event_partitions p where p.relay_id = p_relay order by 1;
+        select p.partition, row_number() over (order by p.partition) > share, exists (select from event_relays r where r.sinks <> p_sinks)
+        from event_partitions p where p.relay_id = p_relay order by 1;
 end
 $$;
 
@@ -58,6 +60,10 @@ begin
     if not exists (select from outbox limit 1) then
         return 0;
     end if;
+    -- A relay of the version before this log holds this lock for as long as it delivers from the outbox itself.
+    if not pg_try_advisory_xact_lock_shared(hashtext('paynow.relay')) then
+        return 0;
+    end if;
     perform require_read_committed();
     perform set_config('synchronous_commit', 'off', true);
     select array_agg(h.partition) into held from (
@@ -65,7 +71,9 @@ begin
     ) h;
     with taken as materialized (
         delete from outbox where position = any (array(
-            select o.position from outbox o where event_partition(o.customer_id) = any (held) order by o.position limit p_limit
+            select f.position from unnest(held) h (partition) cross join lateral (
+                select o.position from outbox o where event_partition(o.customer_id) = h.partition order by o.position limit p_limit
+            ) f order by f.position limit p_limit
         )) returning *
     ), numbered as materialized (
         select t.*, event_partition(t.customer_id) as partition, row_number() over (partition by event_partition(t.customer_id) order by t.position) as n
@@ -152,10 +160,13 @@ create or replace function due_events(p_sink text, p_relay uuid, p_limit int)
     returns table (retry_id bigint, attempts int, event_id uuid, customer_id text, sequence bigint, type text, subject text, occurred_at timestamptz, data text)
     language sql stable as $$
     select r.retry_id, r.attempts, r.event_id, r.customer_id, r.sequence, r.type, r.subject, r.occurred_at, r.data::text
-    from event_retries r
-    where r.sink = p_sink and r.due_at <= clock_timestamp()
-        and r.partition = any (array(select h.partition from event_partitions h where h.relay_id = p_relay and h.held_until > clock_timestamp()))
-        and exists (select from event_sinks s where s.sink = p_sink and s.disabled_at is null)
+    from event_partitions h
+    join event_sinks s on s.sink = p_sink and s.disabled_at is null
+    cross join lateral (
+        select * from event_retries x
+        where x.sink = p_sink and x.partition = h.partition and x.due_at <= clock_timestamp() order by x.due_at, x.retry_id limit p_limit
+    ) r
+    where h.relay_id = p_relay and h.held_until > clock_timestamp()
     order by r.due_at, r.retry_id
     limit p_limit
 $$;
@@ -170,24 +181,31 @@ begin
 end
 $$;
 
--- Lets a sink have again the logged events of a time, and says how many those are.
-create or replace function replay_events(p_sink text, p_from timestamptz, p_to timestamptz) returns bigint language sql as $$
-    with again as (
+-- Lets a sink have again, of the next logged events of a partition after a place (at most so many), those of a time. Says how far it looked, null at the
+-- end, and how many those are.
+create or replace function replay_events(p_sink text, p_from timestamptz, p_to timestamptz, p_partition smallint, p_after bigint, p_limit int)
+    returns table (looked_to bigint, events bigint) language sql as $$
+    with looked as materialized (
+        select * from event_log e where e.partition = p_partition and e.place > p_after order by e.place limit p_limit
+    ), again as (
         insert into event_retries (sink, partition, customer_id, sequence, event_id, type, subject, occurred_at, data)
         select p_sink, e.partition, e.customer_id, e.sequence, e.event_id, e.type, e.subject, e.occurred_at, e.data
-        from event_log e
-        where e.occurred_at >= p_from and e.occurred_at < p_to and exists (select from event_sinks where sink = p_sink)
-        order by e.partition, e.place
-        on conflict (sink, event_id) do nothing
+        from looked e
+        where e.occurred_at >= p_from and e.occurred_at < p_to
+        order by e.place
+        on conflict (sink, event_id) do update set due_at = least(event_retries.due_at, clock_timestamp())
         returning 1
     )
-    select count(*) from again
+    select (select max(place) from looked), (select count(*) from again)
 $$;
 
--- Lets a sink have its dead letters again, all of them (`p_events` null) or these, and says how many those are.
-create or replace function redeliver_events(p_sink text, p_events uuid[]) returns bigint language sql as $$
+-- Lets a sink have its oldest dead letters again, at most so many of all (`p_events` null) or of these, and says how many those are.
+create or replace function redeliver_events(p_sink text, p_events uuid[], p_limit int) returns bigint language sql as $$
     with taken as (
-        delete from dead_letters where sink = p_sink and (p_events is null or event_id = any (p_events)) returning *
+        delete from dead_letters where (sink, event_id) in (
+            select d.sink, d.event_id from dead_letters d where d.sink = p_sink and (p_events is null or d.event_id = any (p_events))
+            order by d.refused_at, d.event_id limit p_limit
+        ) returning *
     ), again as (
         insert into event_retries (sink, partition, customer_id, sequence, event_id, type, subject, occurred_at, data)
         select sink, event_partition(customer_id), customer_id, sequence, event_id, type, subject, occurred_at, data
@@ -195,6 +213,12 @@ create or replace function redeliver_events(p_sink text, p_events uuid[]) return
         on conflict (sink, event_id) do nothing
     )
     select count(*) from taken
+$$;
+
+-- Forgets a sink that is served no more, with what it was to get; its dead letters stay. Whether there was one.
+create or replace function forget_sink(p_sink text) returns boolean language sql as $$
+    delete from event_retries where sink = p_sink;
+    with gone as (delete from event_sinks where sink = p_sink returning 1) select exists (select from gone)
 $$;
 
 -- Forgets logged events of a relay's partitions that are older than this, at most so many of each, but those that a sink lacks which was served within the
@@ -215,7 +239,8 @@ begin
         cross join lateral (
             select l.partition, l.place, l.occurred_at from event_log l where l.partition = h.partition order by l.place limit p_limit
         ) e
-        where h.relay_id = p_relay and h.held_until > clock_timestamp() and e.place <= had.place and e.occurred_at < since
+        where h.relay_id = p_relay and h.held_until > clock_timestamp() and e.place <= coalesce(had.place, h.last_place) and e.occurred_at < since
+            and (select l.occurred_at from event_log l where l.partition = h.partition order by l.place limit 1) < since
     )
     delete from event_log l using old where l.partition = old.partition and l.place = old.place;
     get diagnostics forgotten = row_count;
@@ -228,12 +253,12 @@ $$;
 create or replace function events_behind() returns table (sink text, events bigint, oldest_s double precision, retries bigint, dead bigint, disabled boolean)
     language sql stable as $$
     with unlogged as materialized (
-        select count(*) as events, min(occurred_at) as oldest from (select occurred_at from outbox order by position limit 100000) o
+        select count(*) as events, min(occurred_at) as oldest from (select occurred_at from outbox order by position limit 10000) o
     )
     select s.sink, u.events + coalesce(b.events, 0),
         coalesce(greatest(0, extract(epoch from clock_timestamp() - least(u.oldest, b.oldest))), 0)::float8,
-        (select count(*) from (select from event_retries r where r.sink = s.sink limit 100000) r),
-        (select count(*) from (select from dead_letters d where d.sink = s.sink limit 100000) d),
+        (select count(*) from (select from event_retries r where r.sink = s.sink limit 10000) r),
+        (select count(*) from (select from dead_letters d where d.sink = s.sink limit 10000) d),
         s.disabled_at is not null
     from event_sinks s
     cross join unlogged u

@@ -11,12 +11,13 @@ create table event_log (
     occurred_at timestamptz not null,
     data json not null,
     primary key (partition, place)
-);
-create index event_log_occurred_at on event_log using brin (occurred_at) with (pages_per_range = 32);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_insert_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = 200000);
 
 -- The relays that live, and the partitions each has for now.
 create table event_relays (
     relay_id uuid primary key,
+    sinks text[] not null,
     lives_until timestamptz not null
 );
 create table event_partitions (
@@ -56,6 +57,12 @@ create table event_retries (
     occurred_at timestamptz not null,
     data json not null,
     unique (sink, event_id)
-);
-create index event_retries_due on event_retries (sink, due_at, retry_id);
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+create index event_retries_due on event_retries (sink, partition, due_at, retry_id);
 create index if not exists dead_letters_by_time on dead_letters (sink, refused_at, event_id);
+
+-- The partition of a customer: the first hexadecimal digit of the event's partition key.
+create or replace function event_partition(p_customer text) returns smallint language sql immutable strict as $$
+    select (get_byte(sha256(p_customer::bytea), 0) >> 4)::smallint
+$$;
+create index if not exists outbox_by_partition on outbox (event_partition(customer_id), position);

@@ -1,6 +1,6 @@
 -- name: share_events
 -- Which partitions a relay has for so many seconds, and which of them it should give up.
-select partition, surplus from share_events(%s, %s)
+select partition, surplus, others_differ from share_events(%s, %s::text[], %s)
 
 -- name: leave_events
 -- Partitions go to other relays; all of them if none is named.
@@ -59,9 +59,9 @@ select forget_events(%s, %s, %s)
 select sink, events, oldest_s, retries, dead, disabled from events_behind() order by sink
 
 -- name: outbox_lag
--- How many events wait for a relay, at most 100,000 are counted, and since when the oldest.
+-- How many events wait for a relay, at most 10,000 are counted, and since when the oldest.
 select count(*), coalesce(greatest(0, extract(epoch from clock_timestamp() - min(occurred_at))), 0)::float8
-from (select occurred_at from outbox order by position limit 100000) o
+from (select occurred_at from outbox order by position limit 10000) o
 
 -- name: dead_letters
 -- Of one sink or of all (null), oldest first, after a place.
@@ -70,8 +70,12 @@ where (%(sink)s::text is null or sink = %(sink)s) order by refused_at, event_id 
 
 -- name: redeliver_events
 -- How many dead letters a sink is to get again.
-select redeliver_events(%s, %s::uuid[])
+select redeliver_events(%s, %s::uuid[], %s)
 
 -- name: replay_events
--- How many logged events a sink is to get again.
-select replay_events(%s, %s, %s)
+-- How far the log of a partition was looked through for events that a sink is to get again, and how many those are.
+select looked_to, events from replay_events(%s, %s, %s, %s::smallint, %s, %s)
+
+-- name: forget_sink
+-- Whether there was such a sink.
+select forget_sink(%s)

@@ -163,3 +163,5 @@ def test_an_operator_sees_what_a_sink_lacks_and_sends_it_again(database: str, tm
         assert paynow(tmp_path, database, "events", "enable", "file").out == "file gets its events again, beginning with those that wait\n"
         eventually(lambda: len(delivered()) == 3 * CUSTOMERS)
         assert paynow(tmp_path, database, "events", "enable", "other").code == 1
+    assert paynow(tmp_path, database, "events", "forget", "file").out == "file is forgotten\n"
+    assert paynow(tmp_path, database, "events", "sinks", "--json").json() == []

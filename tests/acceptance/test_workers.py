@@ -395,7 +395,7 @@ def test_a_database_without_room_for_all_connections_stops_the_boot(own_server: 
     without_pooler = {"DATABASE_URL": own_server.dsn, "PAYNOW_DATABASE__POOLER": "none"}
     ended = paynow(tmp_path, own_server.dsn, "serve", "--workers", "6", "--port", "0", **without_pooler)
     assert ended.code == 2
-    assert "database.connections_max: 6 workers may open 108 connections" in ended.err
+    assert "database.connections_max: 6 workers may open 102 connections" in ended.err
     assert "PostgreSQL gives 97" in ended.err
 
 

@@ -37,7 +37,7 @@ BLOCKED = "p.decision = 'block' and p.customer_id = 'c_poor'"
 FALLBACK = '{"step":"fallback","tool":"getRiskSignals","onFailure":"review"},{"step":"decide"'
 
 LOGGED = """
-select begin_sink('one'); select share_events('00000000-0000-0000-0000-000000000001', 60);
+select begin_sink('one'); select share_events('00000000-0000-0000-0000-000000000001', '{one}', 60);
 select log_events('00000000-0000-0000-0000-000000000001', 100);
 update event_progress g set place = p.last_place from event_partitions p where p.partition = g.partition;
 """

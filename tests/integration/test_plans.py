@@ -21,6 +21,9 @@ ROWS = 30_000
 BLOCKS_MAX = 120
 """What one payment may touch in one step. Reading any of the tables or indexes from end to end is more."""
 
+BLOCKS_MAX_OF_PARTITIONS = 16 * 12
+"""What looks once into each partition of the event log."""
+RELAY = "00000000-0000-0000-0000-000000000001"
 GROW = f"""
 insert into customers (customer_id) select 'x_' || n from generate_series(1, {ROWS}) n;
 insert into accounts (customer_id, currency, allowed_sums) select 'x_' || n, 'USD', array_fill(0, array[45]) from generate_series(1, {ROWS}) n;
@@ -46,12 +49,27 @@ from generate_series(1, {ROWS}) n;
 insert into cases (customer_id, case_id, payment_id, amount_minor, currency, reasons, status, resolved_by, resolved_at, label)
 select customer_id, gen_random_uuid(), payment_id, 1, 'USD', '[]', 'declined', 'key', now(), 'false_positive' from payments
 where customer_id like 'x%';
+insert into event_log (partition, place, customer_id, sequence, event_id, type, subject, occurred_at, data)
+select n % 16, n / 16 + 1, 'x_' || n, 1, gen_random_uuid(), 'paynow.payment.decided', 's', now() - interval '2 days', '{{}}'
+from generate_series(0, {ROWS} - 1) n;
+update event_partitions set last_place = {ROWS} / 16, relay_id = '{RELAY}', held_until = now() + interval '1 hour';
+insert into event_sinks (sink) values ('broker');
+insert into event_progress (sink, partition, place) select 'broker', partition, last_place - 1 from event_partitions;
+insert into event_retries (sink, due_at, partition, customer_id, sequence, event_id, type, subject, occurred_at, data)
+select 'broker', now() + interval '1 hour', partition, customer_id, sequence, event_id, type, subject, occurred_at, data from event_log limit 300;
+insert into event_retries (sink, due_at, partition, customer_id, sequence, event_id, type, subject, occurred_at, data)
+select 'webhook', now() - interval '1 hour', partition, customer_id, sequence, event_id, type, subject, occurred_at, data from event_log;
 """
 ANALYZE = "vacuum analyze"
 LOOKING_AROUND: dict[str, tuple[object, ...]] = {
     "abandoned_claims": (100,),
     "due_reservations": (100,),
-    "pending_events": (500,),
+    "log_events": (RELAY, 5),
+    "next_events": ("broker", RELAY, 500),
+    "due_events": ("broker", RELAY, 500),
+    "forget_events": (RELAY, 259_200, 2_000),
+    "outbox_lag": (),
+    "events_behind": (),
     "count_payees": (2,),
     "watch_policy": (timedelta(minutes=1), timedelta(0), timedelta(seconds=3.5), 12),
 }
@@ -173,6 +191,7 @@ def test_a_step_costs_the_same_after_its_tables_have_grown(database: str, steps:
     first = steps.walk("c_1")
     steps.cases("c_1")  # its plans are made now; what it reads of the catalogue, this once, is not counted
     steps.blocks("count_payees", 2)
+    steps.blocks("log_events", RELAY, 5)
     if GROW not in before:
         execute(database, GROW)
     second = steps.walk("c_2")
@@ -180,4 +199,5 @@ def test_a_step_costs_the_same_after_its_tables_have_grown(database: str, steps:
     execute(database, POLICY_OF_OLD)
     steps.blocks("watch_policy", *LOOKING_AROUND["watch_policy"])  # its plans are made now, too
     looked = {query: steps.blocks(query, *parameters) for query, parameters in LOOKING_AROUND.items()}
+    assert max(looked.pop(query) for query in ("events_behind", "due_events", "next_events")) <= BLOCKS_MAX_OF_PARTITIONS
     assert {step: blocks for step, blocks in {**first, **second, **cases, **looked}.items() if blocks > BLOCKS_MAX} == {}

@@ -94,6 +94,7 @@ class EventsInMemory:
             self.disabled: set[str] = set()
             self.holders: dict[int, object] = {}
             self.lives: dict[object, float] = {}
+            self.serves: dict[object, set[str]] = {}
             self.counter = count(1)
         self._one = one
 
@@ -111,8 +112,9 @@ class EventsInMemory:
         for number in range(count):
             self.put(an_event(f"c_{number % customers}", number // customers + 1))
 
-    async def share(self, lives_s: float) -> RelayShare:
+    async def share(self, sinks: Sequence[str], lives_s: float) -> RelayShare:
         one = self._called("share")
+        one.serves[self._name] = set(sinks)
         one.lives[self._name] = self._now_s() + lives_s
         one.lives = {name: until_s for name, until_s in one.lives.items() if until_s > self._now_s() or name is self._name}
         part = -(-16 // len(one.lives))
@@ -121,7 +123,8 @@ class EventsInMemory:
         for partition in free[: max(0, part - len(held))]:
             one.holders[partition] = self._name
         held = sorted(partition for partition, name in one.holders.items() if name is self._name)
-        return RelayShare(tuple(held), tuple(held[part:]))
+        differ = any(one.serves[name] != set(sinks) for name in one.lives)
+        return RelayShare(tuple(held), tuple(held[part:]), differ)
 
     async def leave(self, partitions: Sequence[int] | None) -> None:
         one = self._called("leave")

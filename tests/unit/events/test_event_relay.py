@@ -89,7 +89,7 @@ async def test_a_relay_that_stops_leaves_its_customers_to_the_other_soon(time: H
 
 async def test_a_relay_that_died_is_followed_by_another_in_order(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     died = EventsInMemory(outbox, now_s=lambda: time.now_s)
-    await died.share(LIVES_S)
+    await died.share(["one"], LIVES_S)
     await died.begin("one")
     outbox.put_many(30)
     await died.log(20)
@@ -109,12 +109,12 @@ async def test_before_partitions_are_left_to_another_what_is_delivered_ends(time
     outbox.put_many(160, customers=40)
     await time.until(lambda: slow.running)
     other = EventsInMemory(outbox, now_s=lambda: time.now_s)
-    await other.share(1_000)
+    await other.share(["one"], 1_000)
     await time.advance(SHARE_EVERY_S + 1)
-    assert (await other.share(1_000)).held == ()
+    assert (await other.share(["one"], 1_000)).held == ()
     slow.open.set()
     await time.until(lambda: outbox.calls["leave"])
-    assert len((await other.share(1_000)).held) == 8
+    assert len((await other.share(["one"], 1_000)).held) == 8
     assert await other.pending("one", 1_000) == []
 
 

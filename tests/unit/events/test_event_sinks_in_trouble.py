@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from event_doubles import EventsInMemory, HandTime, MetersDouble, SinkDouble
 
+from event_source_contract import an_event
 from paynow.events import Relay
-from paynow.events.lane import BACKOFF_FIRST_S, BACKOFF_MAX_S, BATCH_EVENTS_MAX, LOOK_EVERY_S, WHOLE_FAILURES_MAX
+from paynow.events.lane import BACKOFF_FIRST_S, BACKOFF_MAX_S, BATCH_EVENTS_MAX, LOOK_EVERY_S, OUTAGE_RETRY_S, WHOLE_FAILURES_MAX
 from paynow.events.pace import RETRY_WAITS_S, backoff_s
 from paynow.events.relay import LOG_EVERY_S, SHARE_EVERY_S, TIDY_EVERY_S
-from paynow.plugin_api import DeliveryFailed, DeliveryRefused, SinkGone
+from paynow.plugin_api import DeliveryFailed, DeliveryRefused, SinkGone, TryLater
 from waiting import eventually_async
 
 Start = Callable[..., Relay]
@@ -316,6 +318,36 @@ async def test_an_event_that_failed_comes_when_it_can_be_taken(time: HandTime, o
     assert meters.delivered == {"hook": 5}
 
 
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(1_000.0, 1_000), (float("inf"), 86_400), (1.0, 5), (-1.0, 5), (float("nan"), 5)])
+async def test_a_receiver_that_says_when_to_come_again_is_left_alone_so_long_but_a_day_at_most(
+    asked_s: float, waits_s: float, time: HandTime, outbox: EventsInMemory, relay_to: Start
+) -> None:
+    outbox.put_many(5)
+    failing = str(outbox.rows[1].event_id)
+    hook = Unordered()
+    hook.fails[failing] = TryLater("429", retry_after_s=asked_s)
+    relay_to(hook, jitter=lambda: 0.0)
+    await time.until(lambda: len(hook.got) == 4, within_s=1)
+    await time.leap(waits_s - 2)
+    await time.advance(1)
+    assert hook.tried.count(failing) == 1
+    hook.fails.clear()
+    await time.until(lambda: not outbox.rows, within_s=3)
+
+
+async def test_a_receiver_that_takes_nothing_and_says_when_to_come_again_is_not_tried_at_once(
+    time: HandTime, outbox: EventsInMemory, relay_to: Start
+) -> None:
+    outbox.put_many(5)
+    hook = Unordered()
+    hook.fails = {str(event.event_id): TryLater("503", retry_after_s=100) for event in outbox.rows}
+    relay_to(hook)
+    await time.advance(99)
+    assert len(hook.tried) == 5
+    hook.fails.clear()
+    await time.until(lambda: len(hook.got) == 5, within_s=3)
+
+
 async def test_an_event_refused_in_a_part_of_a_batch_goes_to_the_dead_letters(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
     outbox.put_many(5)
     refused = outbox.rows[1].event_id
@@ -345,11 +377,29 @@ async def test_an_outage_of_a_sink_without_order_buries_nothing_however_long(tim
     assert len(hook.got) == 2_000
 
 
-async def test_events_that_never_can_be_taken_do_not_hold_back_the_others_for_ever(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
-    outbox.put_many(40)
+async def test_events_that_are_tried_by_themselves_outlive_an_outage_of_weeks(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(4)
     hook = Unordered()
-    hook.fails = {str(event.event_id): OSError("500") for event in outbox.rows[:20]}
+    hook.fails = {str(event.event_id): OSError("down") for event in outbox.rows}
+    relay_to(hook)
+    await time.advance(120)
+    assert len(outbox.retries) == 4
+    for _ in range(20):
+        await time.leap(RETRY_WAITS_S[-1] * 1.2)
+        await time.advance(2)
+    assert outbox.dead == {}
+    hook.fails.clear()
+    await time.leap(OUTAGE_RETRY_S * 1.2)
+    await time.until(lambda: len(hook.got) == 4, within_s=60)
+
+
+async def test_events_that_never_can_be_taken_do_not_hold_back_the_others_for_ever(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(20)
+    hook = Unordered()
+    hook.fails = {str(event.event_id): OSError("500") for event in outbox.rows}
     relay_to(hook, jitter=lambda: 0.0)
+    await time.advance(3)
+    outbox.put_many(20)
     await time.until(lambda: len(hook.got) == 20, within_s=(WHOLE_FAILURES_MAX + 20) * BACKOFF_MAX_S)
 
 
@@ -363,3 +413,50 @@ async def test_a_sink_whose_receiver_is_gone_is_disabled_and_keeps_its_events(ti
     outbox.disabled.clear()
     await time.until(lambda: not outbox.rows, within_s=LOOK_EVERY_S + BACKOFF_MAX_S)
     assert gone.sequences() == [1, 2, 3]
+
+
+class Choosy(Unordered):
+    """Wants decisions only."""
+
+    def wants(self, event_type: str) -> bool:
+        return event_type == "paynow.payment.decided"
+
+
+async def test_events_that_a_sink_does_not_want_are_passed_over_and_make_no_outage_look_like_a_part_of_one(
+    time: HandTime, outbox: EventsInMemory, meters: MetersDouble, relay_to: Start
+) -> None:
+    for number in range(1, 41):
+        event = an_event("c_0", number)
+        outbox.put(event if number % 4 else replace(event, type="paynow.case.resolved"))
+    hook = Choosy()
+    hook.fails = {str(event.event_id): OSError("down") for event in outbox.rows}
+    relay_to(hook)
+    await time.advance(0.5)
+    assert not outbox.retries, "nothing was taken: an outage"
+    hook.fails.clear()
+    await time.until(lambda: not outbox.rows)
+    assert len(hook.got) == 30
+    assert meters.delivered == {"hook": 30}
+
+
+class Late(Exception):
+    """There was no time left."""
+
+    tried = False
+
+
+class Slow(Unordered):
+    """Gets to no more than seven events in the time of a delivery."""
+
+    async def deliver(self, events: Sequence[Mapping[str, Any]]) -> None:
+        self.fails = {event["id"]: Late() for event in events[7:]}
+        await super().deliver(events)
+
+
+async def test_a_slow_sink_gets_batches_that_it_can_take(time: HandTime, outbox: EventsInMemory, relay_to: Start) -> None:
+    outbox.put_many(400)
+    slow = Slow()
+    relay_to(slow)
+    await time.until(lambda: len(slow.got) == 400)
+    assert len(slow.tried) <= 3 * 400
+    assert not outbox.dead

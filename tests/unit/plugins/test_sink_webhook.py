@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from types import MappingProxyType
@@ -163,6 +164,49 @@ async def test_other_answers_are_tried_again_and_told_without_the_answer(opened:
     one = event(1)
     async with receiving(status(number)) as receiver, opened(f"{receiver.url}?token=1") as sink:
         assert await failures(sink, one) == {one["id"]: f"StatusRefused: {number}"}
+
+
+async def asked_s(opened: Load, number: int, retry_after: str) -> float:
+    async with receiving(status(number, **{"Retry-After": retry_after})) as receiver, opened(receiver.url) as sink:
+        with pytest.raises(DeliveryFailed) as failed:
+            await sink.deliver([event(1)])
+    (error,) = failed.value.errors.values()
+    return error.retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("number", "retry_after", "seconds"),
+    [
+        (429, "120", 120),
+        (503, "120", 120),
+        (503, "86401", 86_400),
+        (429, "9" * 400, 86_400),
+        (429, "0", 0),
+        (429, "-5", 0),
+        (429, "1.5", 0),
+        (429, "soon", 0),
+        (429, "٣", 0),
+        (429, "Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        (429, "Wed, 21 Oct 9999 07:28:00 GMT", 86_400),
+        (429, "Wed, 41 Oct 2026 07:28:00 GMT", 0),
+        (429, "Wed, 21 Oct 2026 07:28:00 +99999999999999999", 0),
+        (500, "120", 0),
+        (301, "120", 0),
+    ],
+)
+async def test_a_receiver_that_is_busy_says_when_to_come_again(opened: Load, number: int, retry_after: str, seconds: float) -> None:
+    assert await asked_s(opened, number, retry_after) == seconds
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+async def test_a_receiver_may_say_the_moment_instead(opened: Load, zone: str) -> None:
+    moment = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True).replace("GMT", zone)
+    assert 590 < await asked_s(opened, 429, moment) <= 600
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,5} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{0,9} ?[A-Z0-9+-]{0,9}"))
+def test_no_moment_that_cannot_be_read_is_trouble(load_once: None, text: str) -> None:
+    assert 0 <= sys.modules["paynow_plugin_sink_webhook"].retry_after_s(text) <= 86_400
 
 
 async def test_too_large_an_event_is_refused_for_good(opened: Load) -> None:
@@ -348,7 +392,7 @@ def test_a_malformed_secret_refuses_the_boot_and_is_not_repeated(load: Load, sec
 
 
 def test_without_a_secret_there_is_no_boot(load: Load) -> None:
-    with pytest.raises(ConfigurationRefused, match="webhooks need WEBHOOK_SECRET, which is not set"):
+    with pytest.raises(ConfigurationRefused, match="the webhook shop needs WEBHOOK_SECRET_SHOP or WEBHOOK_SECRET, neither is set"):
         load("https://shop.example/", None)
     for size in (24, 64):
         load("https://shop.example/", whsec(size))

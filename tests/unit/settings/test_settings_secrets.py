@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from paynow.settings.load import Loaded
+from paynow.errors import ConfigurationRefused
+from paynow.settings.load import Loaded, load
 from paynow.settings.secret import SECRETS
 
 Load = Callable[..., Loaded]
@@ -100,3 +101,28 @@ def test_a_secret_among_the_settings_of_the_environment_is_refused(faults: Fault
 def test_what_a_plugin_calls_its_settings_is_its_own_affair(loaded: Load) -> None:
     toml = "[plugins]\nenabled = ['mine']\n[plugins.settings.mine]\napi_key = 'a'"
     assert loaded(toml).settings.plugins.settings["mine"] == {"api_key": "a"}
+
+
+def test_a_webhook_has_a_secret_of_its_own_that_is_shown_as_set_only(tmp_path: Path) -> None:
+    (tmp_path / "shop").write_text("whsec_of_the_shop\n")
+    config = tmp_path / "paynow.toml"
+    config.write_text('[events.webhooks.shop]\nurl = "https://shop.example/"\n[events]\nsinks = ["webhook_shop"]\n')
+    loaded = load(config, {"WEBHOOK_SECRET_SHOP_FILE": str(tmp_path / "shop"), "WEBHOOK_SECRET": "whsec_of_all"})
+    assert loaded.settings.secrets.webhook_secrets == {"shop": "whsec_of_the_shop"}
+    assert loaded.settings.secrets.webhook_secret == "whsec_of_all"
+    (shown,) = [value for value in loaded.values if value.key == "WEBHOOK_SECRET_SHOP"]
+    assert shown.shown == "set"
+    assert "of_the_shop" not in repr(loaded)
+
+
+def test_a_secret_of_no_webhook_stops_the_boot(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationRefused, match="there is no webhook shpo"):
+        load(None, {"WEBHOOK_SECRET_SHPO": "whsec_1"})
+
+
+def test_a_webhooks_secret_does_not_belong_into_a_file_of_settings(tmp_path: Path) -> None:
+    config = tmp_path / "paynow.toml"
+    config.write_text('[events]\nwebhook_secret_shop = "whsec_1"\n')
+    with pytest.raises(ConfigurationRefused, match="WEBHOOK_SECRET_SHOP is a secret") as refused:
+        load(config, {})
+    assert "whsec_1" not in str(refused.value)
