@@ -187,10 +187,6 @@ class Pool:
             # However definite it is about the repetition, of the first try it tells nothing.
             raise _unknown() from refusal
 
-    async def hold(self) -> aiopg.Connection:
-        """A connection of its own outside the pool, for what must live in one session (an advisory lock). The caller closes it."""
-        return (await self._connect(self._direct_dsns)).connection
-
     async def close(self) -> None:
         """Closes what is free now and the rest as it comes back; waiters are sent away."""
         self._closed = True

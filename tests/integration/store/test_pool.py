@@ -498,18 +498,6 @@ async def test_a_connection_is_replaced_when_it_is_old_however_busy(pool_of: Cal
     assert pool.counts == (1, 0, 0)
 
 
-async def test_a_held_connection_is_outside_the_pool_and_outlives_it(pool_of: Callable[..., Pool]) -> None:
-    pool = pool_of(1)
-    held = await pool.hold()
-    assert pool.counts == (0, 0, 0)
-    assert await pool.call("next", "select 1") == [(1,)]
-    await pool.close()
-    async with held.cursor() as cursor:
-        await cursor.execute("select 2")
-        assert await cursor.fetchall() == [(2,)]
-    held.close()
-
-
 # ---------------------------------------------------------------- sockets and hosts
 
 
@@ -561,9 +549,8 @@ async def test_a_dying_backend_is_noticed_on_sockets_above_1024_too(pool_of: Cal
         execute(empty_database, f"select pg_terminate_backend(pid) from ({SLEEPERS}) s")
         async with soon():
             await call
-        held = await pool.hold()
-        assert held.raw.fileno() >= 1024
-        held.close()
+        (link,) = pool._free
+        assert link.connection.raw.fileno() >= 1024
         await pool.close()
 
 
@@ -596,11 +583,14 @@ async def test_of_several_hosts_one_that_says_nothing_is_passed_over(pool_of: Ca
             await idle(pool, 2)
 
 
-async def test_of_several_hosts_one_that_said_nothing_is_not_asked_each_time(pool_of: Callable[..., Pool], empty_database: str) -> None:
+async def test_of_several_hosts_one_that_said_nothing_is_not_asked_each_time(
+    pool_of: Callable[..., Pool], empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "AGE_MAX_S", 0.0)  # each call connects
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         pool = pool_of(1, dsn=with_first_host(empty_database, silent.getsockname()[1]), connect_timeout_s=0.5)
         for _ in range(4):
-            (await pool.hold()).close()
+            await pid_of(pool)
         silent.setblocking(False)
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
@@ -642,11 +632,12 @@ async def test_a_frozen_server_costs_all_who_come_one_wait_together(pool_of: Cal
     assert pool.counts == (0, 0, 0)
 
 
-async def test_when_no_host_answers_a_held_connection_is_refused(pool_of: Callable[..., Pool], empty_database: str) -> None:
+async def test_when_no_host_answers_who_would_listen_is_refused(pool_of: Callable[..., Pool], empty_database: str) -> None:
     with listener(answers=False) as port:
         pool = pool_of(1, dsn=make_dsn(empty_database, host="127.0.0.1", port=port))
         with pytest.raises(StoreUnavailable):
-            await pool.hold()
+            async with pool.listening("anything"):
+                raise AssertionError
 
 
 async def test_a_statement_leaves_nothing_for_the_collector_of_cycles(pool_of: Callable[..., Pool]) -> None:
